@@ -1,0 +1,3 @@
+//! An attempt: how its executor and the API speak.
+
+pub mod protocol;

@@ -1,0 +1,315 @@
+//! From a document to a checked [`Workflow`]: every mistake at once, each with its pointer.
+
+use super::dag::Dag;
+use super::spec::{Resources, Step, Workflow};
+use crate::decode::{Errors, FieldError, Fields, kind, pointer};
+use crate::json;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+
+pub const MAX_STEPS: usize = 1_000;
+/// A definition's size as canonical JSON.
+pub const MAX_DEFINITION_BYTES: usize = 1024 * 1024;
+const MAX_ARGUMENTS: usize = 1_000;
+const MAX_ENV: usize = 200;
+const MAX_FILES: usize = 200;
+/// A week.
+pub const MAX_TIMEOUT_SECONDS: i64 = 7 * 24 * 3600;
+pub const MAX_RETRIES: i64 = 100;
+/// Variables of the platform's own that a step may not set.
+const RESERVED_ENV_PREFIX: &str = "ROADSTEAD_";
+
+/// Decodes a definition that stands at `at` in its document.
+pub fn decode(value: Value, at: &str) -> Result<Workflow, Vec<FieldError>> {
+    let mut errors = Errors::default();
+    let workflow = workflow(value, at, &mut errors);
+    match workflow {
+        Some(workflow) => errors.into_result(workflow),
+        None => errors.into_result(()).and_then(|()| Err(Vec::new())),
+    }
+}
+
+/// Decodes a definition from YAML or JSON text (JSON is tried first, so that its messages are JSON's).
+pub fn from_text(text: &str) -> Result<Workflow, Vec<FieldError>> {
+    let fail = |detail: String| vec![FieldError { pointer: String::new(), detail }];
+    if text.len() > 2 * MAX_DEFINITION_BYTES {
+        return Err(fail(format!("is longer than {MAX_DEFINITION_BYTES} bytes")));
+    }
+    let value: Value = if text.trim_start().starts_with('{') {
+        if let Err(why) = json::scan(text.as_bytes()) {
+            return Err(fail(match why {
+                json::Unacceptable::TooDeep { .. } => format!("is nested deeper than {}", json::MAX_DEPTH),
+                json::Unacceptable::NulCharacter { .. } => "holds the character U+0000".to_owned(),
+            }));
+        }
+        serde_json::from_str(text).map_err(|e| fail(format!("is not valid JSON: {e}")))?
+    } else {
+        serde_yaml_ng::from_str(text).map_err(|e| fail(format!("is not valid YAML: {e}")))?
+    };
+    decode(value, "")
+}
+
+fn workflow(value: Value, at: &str, errors: &mut Errors) -> Option<Workflow> {
+    let mut fields = Fields::of(value, at, errors)?;
+    let image = fields.string("image");
+    if image.as_deref().is_some_and(|image| !is_image(image)) {
+        fields.error("image", "is not an image reference");
+    }
+    let steps = fields.take("steps");
+    let timeout_seconds = fields.integer("timeout_seconds", 1..=MAX_TIMEOUT_SECONDS).map(|n| n as u32);
+    let max_retries = fields.integer("max_retries", 0..=MAX_RETRIES).map(|n| n as u32);
+    let resources = match fields.take("resources") {
+        Some(value) => {
+            let (at, errors) = fields.nested("resources");
+            resources(value, &at, errors)
+        }
+        None => Resources::default(),
+    };
+    let (steps_at, nested) = fields.nested("steps");
+    let steps = match steps {
+        Some(value) => decode_steps(value, &steps_at, nested),
+        None => {
+            nested.push(&steps_at, "is missing: a workflow has at least one step");
+            Vec::new()
+        }
+    };
+    fields.finish();
+    let workflow = Workflow { image, steps, timeout_seconds, max_retries, resources };
+    let size = serde_json::to_vec(&workflow).map_or(0, |bytes| bytes.len());
+    if size > MAX_DEFINITION_BYTES {
+        errors.push(at, format!("is {size} bytes; at most {MAX_DEFINITION_BYTES} are accepted"));
+    }
+    Some(workflow)
+}
+
+fn decode_steps(value: Value, at: &str, errors: &mut Errors) -> Vec<Step> {
+    let items = match value {
+        Value::Array(items) => items,
+        other => {
+            errors.push(at, format!("must be an array, not {}", kind(&other)));
+            return Vec::new();
+        }
+    };
+    if items.is_empty() || items.len() > MAX_STEPS {
+        errors.push(at, format!("has {} steps; 1 to {MAX_STEPS} are accepted", items.len()));
+        return Vec::new();
+    }
+    let count = items.len();
+    let steps: Vec<Step> = items
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, item)| step(item, &pointer(at, &index.to_string()), errors))
+        .collect();
+    if steps.len() == count {
+        check_graph(&steps, at, errors);
+    }
+    steps
+}
+
+fn check_graph(steps: &[Step], at: &str, errors: &mut Errors) {
+    let place = |index: usize, field: &str| pointer(&pointer(at, &index.to_string()), field);
+    let mut first = HashMap::new();
+    let mut unique = true;
+    for (index, step) in steps.iter().enumerate() {
+        if let Some(earlier) = first.insert(step.id.as_str(), index) {
+            errors.push(place(index, "id"), format!("`{}` is the id of step {earlier} already", step.id));
+            unique = false;
+        }
+    }
+    if !unique {
+        return;
+    }
+    match Dag::of(steps) {
+        Err(unknown) => {
+            for miss in unknown {
+                let need = &steps[miss.step].needs[miss.need];
+                errors.push(
+                    pointer(&place(miss.step, "needs"), &miss.need.to_string()),
+                    format!("no step has the id `{need}`"),
+                );
+            }
+        }
+        Ok(dag) => {
+            let cyclic = dag.cyclic();
+            if let Some(&index) = cyclic.first() {
+                let ids: Vec<&str> = cyclic.iter().take(10).map(|&i| steps[i].id.as_str()).collect();
+                errors.push(place(index, "needs"), format!("forms a cycle among: {}", ids.join(", ")));
+            }
+        }
+    }
+}
+
+fn step(value: Value, at: &str, errors: &mut Errors) -> Option<Step> {
+    let mut fields = Fields::of(value, at, errors)?;
+    let id = fields.string("id");
+    match &id {
+        None => fields.error("id", "is missing or not a string"),
+        Some(id) if !is_step_id(id) => {
+            fields.error("id", "must be 1 to 63 of the characters a-z A-Z 0-9 _ - and begin with a letter or digit");
+        }
+        Some(_) => {}
+    }
+    let command = fields.strings("command", MAX_ARGUMENTS).unwrap_or_default();
+    if command.first().is_none_or(String::is_empty) {
+        fields.error("command", "must be a non-empty array of strings: the program and its arguments");
+    }
+    if command.iter().any(|argument| argument.contains('\0')) {
+        fields.error("command", "holds the character U+0000");
+    }
+    let needs = fields.strings("needs", MAX_STEPS).unwrap_or_default();
+    let env = fields.string_map("env", MAX_ENV).unwrap_or_default();
+    check_env(&env, &mut fields);
+    let timeout_seconds = fields.integer("timeout_seconds", 1..=MAX_TIMEOUT_SECONDS).map(|n| n as u32);
+    let retries = fields.integer("retries", 0..=MAX_RETRIES).unwrap_or(0) as u32;
+    let files = fields.string_map("files", MAX_FILES).unwrap_or_default();
+    let bad_paths: Vec<String> = files.keys().filter(|path| !is_relative_path(path)).cloned().collect();
+    for path in bad_paths {
+        let (at, errors) = fields.nested("files");
+        errors.push(pointer(&at, &path), "must be a relative path without `..`, empty parts or control characters");
+    }
+    fields.finish();
+    Some(Step { id: id?, command, needs, env, timeout_seconds, retries, files })
+}
+
+fn check_env(env: &BTreeMap<String, String>, fields: &mut Fields<'_>) {
+    for (name, value) in env {
+        let (at, errors) = fields.nested("env");
+        let mut chars = name.bytes();
+        let named = chars.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+            && chars.all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !named {
+            errors.push(pointer(&at, name), "must be named by letters, digits and `_`, not beginning with a digit");
+        } else if name.starts_with(RESERVED_ENV_PREFIX) {
+            errors.push(pointer(&at, name), format!("names beginning with {RESERVED_ENV_PREFIX} are reserved"));
+        } else if value.contains('\0') {
+            errors.push(pointer(&at, name), "holds the character U+0000");
+        }
+    }
+}
+
+fn resources(value: Value, at: &str, errors: &mut Errors) -> Resources {
+    let Some(mut fields) = Fields::of(value, at, errors) else { return Resources::default() };
+    let mut quantity = |name: &'static str| {
+        let text = fields.string(name)?;
+        if !is_quantity(&text) {
+            fields.error(name, "must be a Kubernetes quantity, as in `500m`, `2`, `256Mi`");
+        }
+        Some(text)
+    };
+    let (cpu, memory, ephemeral_storage) = (quantity("cpu"), quantity("memory"), quantity("ephemeral_storage"));
+    fields.finish();
+    Resources { cpu, memory, ephemeral_storage }
+}
+
+fn is_step_id(id: &str) -> bool {
+    (1..=63).contains(&id.len())
+        && id.as_bytes()[0].is_ascii_alphanumeric()
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// The characters of an OCI reference; whether the image exists is for the registry to say.
+fn is_image(image: &str) -> bool {
+    (1..=512).contains(&image.len())
+        && image.as_bytes()[0].is_ascii_alphanumeric()
+        && image.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b))
+}
+
+/// A path that stays inside the folder it is joined to.
+pub fn is_relative_path(path: &str) -> bool {
+    (1..=255).contains(&path.len())
+        && !path.chars().any(char::is_control)
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+/// A non-negative Kubernetes quantity: decimal digits, an optional fraction, an optional suffix.
+fn is_quantity(text: &str) -> bool {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let suffix = &text[number.len()..];
+    let mut parts = number.splitn(2, '.');
+    let digits = |part: &str| !part.is_empty() && part.len() <= 15 && part.bytes().all(|b| b.is_ascii_digit());
+    parts.next().is_some_and(digits)
+        && parts.next().is_none_or(digits)
+        && ["", "m", "k", "M", "G", "T", "P", "Ki", "Mi", "Gi", "Ti", "Pi"].contains(&suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pointers(value: Value) -> Vec<String> {
+        decode(value, "").unwrap_err().into_iter().map(|e| e.pointer).collect()
+    }
+
+    #[test]
+    fn yaml_and_json_of_one_definition_are_equal() {
+        let yaml = "steps:\n  - id: a\n    command: [echo, hi]\n    env: {MODE: fast}\nresources: {cpu: \"500m\"}\n";
+        let json = r#"{"steps":[{"id":"a","command":["echo","hi"],"env":{"MODE":"fast"}}],"resources":{"cpu":"500m"}}"#;
+        assert_eq!(from_text(yaml).unwrap(), from_text(json).unwrap());
+    }
+
+    #[test]
+    fn a_checked_workflow_survives_its_canonical_form() {
+        let workflow = decode(
+            json!({"image": "python:3.12", "steps": [{"id": "a", "command": ["x"], "retries": 2, "files": {"d/a.sh": "…"}}]}),
+            "",
+        )
+        .unwrap();
+        let text = serde_json::to_string(&workflow).unwrap();
+        assert_eq!(serde_json::from_str::<Workflow>(&text).unwrap(), workflow);
+        assert_eq!(decode(serde_json::from_str(&text).unwrap(), "").unwrap(), workflow);
+    }
+
+    #[test]
+    fn mistakes_are_found_together_and_placed() {
+        let found = pointers(json!({
+            "steps": [
+                {"id": "a", "command": [], "needz": []},
+                {"id": "b", "command": ["x"], "env": {"ROADSTEAD_X": "1"}, "files": {"../x": ""}, "timeout_seconds": 0},
+            ],
+            "resources": {"cpu": "lots"},
+            "timeout": 3
+        }));
+        for expected in [
+            "/steps/0/command",
+            "/steps/0/needz",
+            "/steps/1/env/ROADSTEAD_X",
+            "/steps/1/files/..~1x",
+            "/steps/1/timeout_seconds",
+            "/resources/cpu",
+            "/timeout",
+        ] {
+            assert!(found.iter().any(|p| p == expected), "{expected} in {found:?}");
+        }
+    }
+
+    #[test]
+    fn graphs_that_can_not_run_are_refused_with_a_pointer() {
+        let step = |id: &str, needs: &[&str]| json!({"id": id, "command": ["true"], "needs": needs});
+        assert_eq!(pointers(json!({"steps": [step("a", &["b"]), step("b", &["a"])]})), ["/steps/0/needs"]);
+        assert_eq!(pointers(json!({"steps": [step("a", &["z"])]})), ["/steps/0/needs/0"]);
+        assert_eq!(pointers(json!({"steps": [step("a", &[]), step("a", &[])]})), ["/steps/1/id"]);
+        let many: Vec<_> = (0..5_000).map(|i| step(&format!("s{i}"), &[])).collect();
+        assert_eq!(pointers(json!({ "steps": many })), ["/steps"]);
+        assert_eq!(pointers(json!({"steps": []})), ["/steps"]);
+        assert_eq!(pointers(json!({})), ["/steps"]);
+        assert_eq!(pointers(json!([])), [""]);
+    }
+
+    #[test]
+    fn quantities_have_kubernetes_form() {
+        for good in ["1", "500m", "0.5", "256Mi", "1Gi", "2k"] {
+            assert!(is_quantity(good), "{good}");
+        }
+        for bad in ["", "m", "-1", "1.", ".5", "1 Gi", "1gi", "1e3"] {
+            assert!(!is_quantity(bad), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_decoder_panic(text in "\\PC{0,200}") {
+            let _ = from_text(&text);
+        }
+    }
+}
