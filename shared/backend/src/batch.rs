@@ -1,0 +1,142 @@
+//! Group commit without a timer: while one batch is with the database, the next one gathers.
+//!
+//! Invariant: every accepted item is answered exactly once, with what the batch that carried it answered. Called by whoever serves many
+//! small requests by one statement: submit, start, heartbeat, finish.
+
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Answers a whole batch, in its order.
+pub trait Commit<T, A>: Send + Sync + 'static {
+    fn commit(&self, items: Vec<T>) -> impl Future<Output = Vec<A>> + Send;
+}
+
+/// A queue in front of one [`Commit`]. Cloning shares it.
+#[derive(Debug)]
+pub struct Batcher<T, A> {
+    queue: mpsc::Sender<(T, oneshot::Sender<A>)>,
+}
+
+impl<T, A> Clone for Batcher<T, A> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+/// The batcher's queue is full, or the batch was lost with the task that carried it. Whether it was committed is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too much is waiting to be committed")]
+pub struct Overloaded;
+
+impl<T: Send + 'static, A: Send + 'static> Batcher<T, A> {
+    /// Starts gathering. At most `concurrent` batches of at most `max_items` are with the database at once, and at most `max_waiting` items wait.
+    pub fn start(commit: impl Commit<T, A>, concurrent: usize, max_items: usize, max_waiting: usize) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<(T, oneshot::Sender<A>)>(max_waiting);
+        let commit = Arc::new(commit);
+        let turns = Arc::new(Semaphore::new(concurrent));
+        tokio::spawn(async move {
+            // A turn is taken first, so that everything that arrives while all turns are out is in the next batch.
+            while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
+                let mut gathered = Vec::new();
+                if waiting.recv_many(&mut gathered, max_items).await == 0 {
+                    break;
+                }
+                let commit = Arc::clone(&commit);
+                tokio::spawn(async move {
+                    let (items, replies): (Vec<T>, Vec<_>) = gathered.into_iter().unzip();
+                    let answers = commit.commit(items).await;
+                    drop(turn);
+                    for (reply, answer) in replies.into_iter().zip(answers) {
+                        // Whoever asked may have gone; the commit stands all the same.
+                        let _ = reply.send(answer);
+                    }
+                });
+            }
+        });
+        Self { queue }
+    }
+
+    /// Waits for a place in the queue only as long as there is one.
+    pub async fn submit(&self, item: T) -> Result<A, Overloaded> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send((item, reply)).map_err(|_| Overloaded)?;
+        answer.await.map_err(|_| Overloaded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Recorder {
+        sizes: Mutex<Vec<usize>>,
+        gate: Semaphore,
+        running: AtomicUsize,
+    }
+
+    impl Commit<u32, u32> for Arc<Recorder> {
+        async fn commit(&self, items: Vec<u32>) -> Vec<u32> {
+            assert_eq!(self.running.fetch_add(1, Ordering::SeqCst), 0, "one batch at a time");
+            self.gate.acquire().await.unwrap().forget();
+            self.sizes.lock().unwrap().push(items.len());
+            self.running.fetch_sub(1, Ordering::SeqCst);
+            items.into_iter().map(|n| n * 2).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_arrives_during_a_commit_is_one_batch_and_each_gets_its_own_answer() {
+        let recorder =
+            Arc::new(Recorder { sizes: Mutex::default(), gate: Semaphore::new(0), running: AtomicUsize::new(0) });
+        let batcher = Batcher::start(Arc::clone(&recorder), 1, 100, 1_000);
+        let first = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.submit(1).await }
+        });
+        while recorder.running.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let rest: Vec<_> = (2..=50)
+            .map(|n| {
+                let batcher = batcher.clone();
+                tokio::spawn(async move { batcher.submit(n).await })
+            })
+            .collect();
+        while batcher.queue.capacity() != 1_000 - 49 {
+            tokio::task::yield_now().await;
+        }
+        recorder.gate.add_permits(2);
+        assert_eq!(first.await.unwrap(), Ok(2));
+        for (n, answer) in (2..=50).zip(rest) {
+            assert_eq!(answer.await.unwrap(), Ok(n * 2));
+        }
+        assert_eq!(*recorder.sizes.lock().unwrap(), [1, 49]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_says_so() {
+        let recorder =
+            Arc::new(Recorder { sizes: Mutex::default(), gate: Semaphore::new(0), running: AtomicUsize::new(0) });
+        let batcher = Batcher::start(Arc::clone(&recorder), 1, 1, 1);
+        let first = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.submit(1).await }
+        });
+        while recorder.running.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let second = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.submit(2).await }
+        });
+        while batcher.queue.capacity() != 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(batcher.submit(3).await, Err(Overloaded));
+        recorder.gate.add_permits(2);
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(2), Ok(4)));
+    }
+}

@@ -1,0 +1,58 @@
+-- Delivers up to `count` entries to a consumer, going round the ring of tenants; answers {tenant, rank, entry, id}...
+-- ARGV: prefix, consumer, count, low_water, then (tenant, live) pairs.
+local prefix, consumer, count, low_water = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+if redis.call('EXISTS', prefix .. 'epoch') == 0 then return redis.error_reply('WIPED the epoch key is missing') end
+local ring, overflow = prefix .. 'ring', prefix .. 'overflow'
+local live = {}
+for i = 5, #ARGV, 2 do live[ARGV[i]] = tonumber(ARGV[i + 1]) end
+
+local function read(stream, wanted)
+  local answer = redis.pcall('XREADGROUP', 'GROUP', 'workers', consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
+  if type(answer) == 'table' and answer.err then
+    redis.call('XGROUP', 'CREATE', stream, 'workers', '0')
+    answer = redis.call('XREADGROUP', 'GROUP', 'workers', consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
+  end
+  return answer and answer[1] and answer[1][2] or {}
+end
+
+local taken, refill = {}, false
+local tenants = redis.call('LLEN', ring)
+local passed = 0 -- tenants in a row that may not take more
+while #taken < count and passed < tenants do
+  local tenant = redis.call('LMOVE', ring, ring, 'LEFT', 'RIGHT')
+  local share = redis.call('HGET', prefix .. 'shares', tenant) or '1 -1'
+  local weight, limit = share:match('^(%d+) (-?%d+)$')
+  weight, limit = tonumber(weight) or 1, tonumber(limit) or -1
+  local turn = count - #taken
+  if tenants > 1 then turn = math.min(turn, weight) end
+  if limit >= 0 then turn = math.min(turn, limit - (live[tenant] or 0)) end
+  if turn <= 0 then
+    passed = passed + 1
+  else
+    local got = 0
+    for rank = 0, 2 do
+      local member = tenant .. ':' .. rank
+      local stream = prefix .. 'q:' .. member
+      if got < turn and redis.call('EXISTS', stream) == 1 then
+        for _, entry in ipairs(read(stream, turn - got)) do
+          got = got + 1
+          taken[#taken + 1] = { tenant, rank, entry[1], entry[2][2] }
+        end
+        if not refill and redis.call('XLEN', stream) <= low_water then
+          refill = redis.call('SISMEMBER', overflow, member) == 1
+        end
+      end
+    end
+    if got > 0 then
+      live[tenant] = (live[tenant] or 0) + got
+      passed = 0
+    else
+      -- Nothing undelivered: out of the ring until something is appended.
+      redis.call('LREM', ring, -1, tenant)
+      redis.call('SREM', prefix .. 'ringed', tenant)
+      tenants = tenants - 1
+    end
+  end
+end
+if refill and redis.call('LLEN', prefix .. 'relay') == 0 then redis.call('LPUSH', prefix .. 'relay', '1') end
+return taken

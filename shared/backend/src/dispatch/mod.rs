@@ -1,0 +1,273 @@
+//! Redis Streams, the hint: which executions may be taken next, in what order, and a bell that wakes whoever waits.
+//!
+//! The whole stream protocol is in this folder. Redis holds ids only, at most a window of them per stream; it may be wiped, restarted
+//! or absent at any moment and nothing is lost, because every id is claimed in PostgreSQL, and what Redis lost is enqueued again
+//! from there. One stream per (tenant, priority), all under one hash tag; a ring of the tenants that have entries.
+
+mod bell;
+mod connection;
+mod epoch;
+mod keys;
+
+pub use bell::{Bell, Rung};
+pub use epoch::Health;
+
+use crate::config::RedisConfig;
+use connection::Manager;
+use keys::Keys;
+use redis::{FromRedisValue, RedisError, Script};
+use roadstead_domain::execution::Priority;
+use roadstead_domain::ids::ExecutionId;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// The most entries that a stream holds; what comes after them waits in PostgreSQL.
+pub const WINDOW: usize = 10_000;
+/// The relay refills a stream that has rows waiting when it has drained to this.
+pub const LOW_WATER: usize = WINDOW / 2;
+/// The consumer group of all workers.
+const GROUP: &str = "workers";
+
+/// Redis did not do it, or did not say so.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    #[error("Redis is not available: {0}")]
+    Unavailable(String),
+    /// The epoch key is gone: Redis was wiped, or is new. Repair with [`Dispatch::begin_epoch`].
+    #[error("Redis has lost its data")]
+    Wiped,
+}
+
+impl From<RedisError> for DispatchError {
+    fn from(error: RedisError) -> Self {
+        if error.code() == Some("WIPED") { Self::Wiped } else { Self::Unavailable(error.to_string()) }
+    }
+}
+
+/// One stream's name and its tenant's share of the ring.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stream {
+    pub tenant: String,
+    pub priority: Priority,
+}
+
+/// What the ring knows of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub weight: i32,
+    pub max_concurrent: Option<i32>,
+}
+
+/// An entry that was delivered to this consumer and must be acknowledged.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub stream: Stream,
+    pub entry: String,
+    pub id: ExecutionId,
+}
+
+/// The streams, through a small pool for short commands.
+#[derive(Clone)]
+pub struct Dispatch {
+    pool: bb8::Pool<Manager>,
+    client: redis::Client,
+    keys: Keys,
+    scripts: std::sync::Arc<Scripts>,
+}
+
+struct Scripts {
+    enqueue: Script,
+    take: Script,
+    done: Script,
+    reclaim: Script,
+    head: Script,
+    ring: Script,
+}
+
+impl Dispatch {
+    /// Makes the pool without connecting: Redis may come later.
+    pub fn new(config: &RedisConfig) -> Result<Self, DispatchError> {
+        let client = redis::Client::open(config.url.expose())?;
+        let pool = bb8::Pool::builder()
+            .max_size(4)
+            .test_on_check_out(false)
+            .connection_timeout(Duration::from_secs(1))
+            .build_unchecked(Manager::new(client.clone())?);
+        let scripts = Scripts {
+            enqueue: Script::new(include_str!("lua/enqueue.lua")),
+            take: Script::new(include_str!("lua/take.lua")),
+            done: Script::new(include_str!("lua/done.lua")),
+            reclaim: Script::new(include_str!("lua/reclaim.lua")),
+            head: Script::new(include_str!("lua/head.lua")),
+            ring: Script::new(include_str!("lua/ring.lua")),
+        };
+        Ok(Self { pool, client, keys: Keys::new(&config.prefix), scripts: scripts.into() })
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        build: impl FnOnce(&mut redis::ScriptInvocation<'_>) + Send,
+    ) -> Result<T, DispatchError> {
+        let mut connection = self.pool.get().await.map_err(|error| DispatchError::Unavailable(error.to_string()))?;
+        let mut invocation = script.prepare_invoke();
+        invocation.arg(self.keys.prefix());
+        build(&mut invocation);
+        let answer = invocation.invoke_async(connection.inner()).await;
+        connection.note(&answer);
+        Ok(answer?)
+    }
+
+    /// Appends ids to a stream, in order, as far as its window goes, and rings the bell. Answers how many were taken in; the others wait for the relay.
+    /// An id that is already there is there twice then, which the claim finds harmless.
+    pub async fn enqueue(&self, stream: &Stream, share: Share, ids: &[ExecutionId]) -> Result<usize, DispatchError> {
+        self.append(stream, share, ids, false).await
+    }
+
+    /// The relay's [`Dispatch::enqueue`]: it alone may append while rows wait in PostgreSQL, so that order is kept.
+    pub async fn refill(&self, stream: &Stream, share: Share, ids: &[ExecutionId]) -> Result<usize, DispatchError> {
+        self.append(stream, share, ids, true).await
+    }
+
+    async fn append(
+        &self,
+        stream: &Stream,
+        share: Share,
+        ids: &[ExecutionId],
+        refill: bool,
+    ) -> Result<usize, DispatchError> {
+        self.run(&self.scripts.enqueue, |script| {
+            script
+                .arg(&stream.tenant)
+                .arg(stream.priority.rank())
+                .arg(WINDOW)
+                .arg(i32::from(refill))
+                .arg(share.weight)
+                .arg(share.max_concurrent.unwrap_or(-1));
+            for id in ids {
+                script.arg(id.to_string());
+            }
+        })
+        .await
+    }
+
+    /// Takes up to `count` entries for `consumer`: round the ring of tenants, by weight, under each tenant's own limit, high priority first.
+    /// `live` is what each tenant has live already.
+    pub async fn take(
+        &self,
+        consumer: &str,
+        count: usize,
+        live: &HashMap<String, i64>,
+    ) -> Result<Vec<Taken>, DispatchError> {
+        let rows: Vec<(String, i16, String, String)> = self
+            .run(&self.scripts.take, |script| {
+                script.arg(consumer).arg(count).arg(LOW_WATER);
+                for (tenant, live) in live {
+                    script.arg(tenant).arg(*live);
+                }
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(tenant, rank, entry, id)| {
+                let stream = Stream { tenant, priority: Priority::from_rank(rank) };
+                // An entry that is no id is nobody's: it stays pending and is swept away with the stream.
+                Some(Taken { stream, entry, id: id.parse().ok()? })
+            })
+            .collect())
+    }
+
+    /// Acknowledges and deletes entries whose outcome is recorded.
+    pub async fn done(&self, taken: &[Taken]) -> Result<(), DispatchError> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        self.run(&self.scripts.done, |script| {
+            for entry in taken {
+                script.arg(&entry.stream.tenant).arg(entry.stream.priority.rank()).arg(&entry.entry);
+            }
+        })
+        .await
+    }
+
+    /// Appends anew what was delivered to some consumer `idle` ago and never acknowledged: its worker is dead. Answers how many.
+    pub async fn reclaim(&self, consumer: &str, idle: Duration) -> Result<usize, DispatchError> {
+        self.run(&self.scripts.reclaim, |script| {
+            script.arg(consumer).arg(idle.as_millis() as u64);
+        })
+        .await
+    }
+
+    /// The first entry of a stream that no consumer was given; `None`: there is none.
+    pub async fn head(&self, stream: &Stream) -> Result<Option<ExecutionId>, DispatchError> {
+        let id: Option<String> = self
+            .run(&self.scripts.head, |script| {
+                script.arg(&stream.tenant).arg(stream.priority.rank());
+            })
+            .await?;
+        Ok(id.and_then(|id| id.parse().ok()))
+    }
+
+    /// Wakes a waiting worker.
+    pub async fn ring_workers(&self) -> Result<(), DispatchError> {
+        self.ring(&self.keys.bell()).await
+    }
+
+    /// Wakes the supervisor: something is scheduled, or waits for the relay.
+    pub async fn ring_supervisor(&self) -> Result<(), DispatchError> {
+        self.ring(&self.keys.relay_bell()).await
+    }
+
+    async fn ring(&self, key: &str) -> Result<(), DispatchError> {
+        self.run(&self.scripts.ring, |script| {
+            script.arg(key);
+        })
+        .await
+    }
+
+    async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, DispatchError> {
+        let mut connection = self.pool.get().await.map_err(|error| DispatchError::Unavailable(error.to_string()))?;
+        let answer = command.query_async(connection.inner()).await;
+        connection.note(&answer);
+        Ok(answer?)
+    }
+
+    /// Notes that nothing waits in PostgreSQL for this stream any more, so that submissions may append to it again.
+    pub async fn caught_up(&self, stream: &Stream) -> Result<(), DispatchError> {
+        self.command(redis::cmd("SREM").arg(self.keys.overflow()).arg(self.keys.member(stream))).await
+    }
+
+    /// Forgets a consumer that ended cleanly and has nothing pending.
+    pub async fn leave(&self, consumer: &str) -> Result<(), DispatchError> {
+        let streams: Vec<String> = self.command(redis::cmd("SMEMBERS").arg(self.keys.streams())).await?;
+        for member in streams {
+            let key = self.keys.stream_of_member(&member);
+            let answer: Result<redis::Value, _> =
+                self.command(redis::cmd("XGROUP").arg("DELCONSUMER").arg(key).arg(GROUP).arg(consumer)).await;
+            if let Err(DispatchError::Unavailable(why)) = answer
+                && !why.contains("NOGROUP")
+                && !why.contains("requires the key to exist")
+            {
+                return Err(DispatchError::Unavailable(why));
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn ping(&self) -> Result<(), DispatchError> {
+        self.command::<String>(&redis::cmd("PING")).await.map(|_| ())
+    }
+
+    /// A queue must never be evicted: anything but `noeviction` loses work's hints silently. `None`: the server does not say.
+    pub async fn eviction_policy(&self) -> Option<String> {
+        let answer: Result<(String, String), _> =
+            self.command(redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
+        answer.ok().map(|(_, policy)| policy)
+    }
+}
+
+impl std::fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatch").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}

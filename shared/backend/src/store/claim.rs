@@ -1,0 +1,157 @@
+//! Claiming: berths are given out under the cap, one claimer at a time, against the attempts that still hold one.
+//!
+//! A berth is held from the claim until the launcher saw the attempt's process or pod end (`released_at`), so that live Jobs never
+//! exceed the cap, not even for the moment between a reported end and the process's exit.
+
+use super::statement::statement;
+use super::{Connection, StoreResult};
+use crate::config::LaunchTimes;
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use roadstead_domain::execution::{Event, Next, State, next};
+use roadstead_domain::ids::{AttemptId, ExecutionId};
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+/// Held for the length of a claim, so that two workers can't both take the last berth ("roadclam").
+const CLAIM_LOCK: &str = "SELECT pg_advisory_xact_lock(8245918687350939501)";
+
+/// How the berths stand.
+#[derive(Clone, Debug, Default)]
+pub struct Berths {
+    pub live: i64,
+    pub live_by_tenant: HashMap<String, i64>,
+}
+
+#[derive(QueryableByName)]
+struct LiveOfTenant {
+    #[diesel(sql_type = Text)]
+    tenant: String,
+    #[diesel(sql_type = BigInt)]
+    live: i64,
+}
+
+/// Counts the attempts that hold a berth. A look, not a reservation: the claim counts again.
+pub async fn berths(connection: &mut Connection) -> StoreResult<Berths> {
+    let rows: Vec<LiveOfTenant> =
+        statement("SELECT tenant, count(*) AS live FROM attempts WHERE released_at IS NULL GROUP BY tenant")
+            .load(connection)
+            .await?;
+    Ok(Berths {
+        live: rows.iter().map(|row| row.live).sum(),
+        live_by_tenant: rows.into_iter().map(|row| (row.tenant, row.live)).collect(),
+    })
+}
+
+/// An id that a worker took from a stream and wants to claim.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub tenant: String,
+    pub id: ExecutionId,
+    /// SHA-256 of the launch credential, where the launcher uses one.
+    pub launch_hash: Option<Vec<u8>>,
+}
+
+/// What became of a wanted id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is this worker's to launch.
+    Claimed { attempt: i32, timeout_seconds: i32 },
+    /// It is queued, but there is no berth for it: the cap is reached, or the tenant's own limit.
+    NoBerth,
+    /// A duplicate, cancelled or expired: acknowledge and drop.
+    NotQueued,
+}
+
+#[derive(QueryableByName)]
+struct ClaimRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Nullable<Integer>)]
+    attempt: Option<i32>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    timeout_seconds: Option<i32>,
+}
+
+const CLAIM: &str = "
+WITH wanted AS (
+    SELECT * FROM UNNEST({}::text[], {}::uuid[], {}::bytea[]) WITH ORDINALITY AS t (tenant, id, launch_hash, place)
+), live AS (
+    SELECT tenant, count(*) AS live FROM attempts WHERE released_at IS NULL GROUP BY tenant
+), candidate AS (
+    SELECT w.tenant, w.id, w.launch_hash, w.place, n.max_concurrent, COALESCE(l.live, 0) AS live,
+           row_number() OVER (PARTITION BY w.tenant ORDER BY w.place) AS nth
+    FROM wanted w
+    JOIN executions e ON e.tenant = w.tenant AND e.id = w.id AND e.state = {}
+    JOIN tenants n ON n.name = w.tenant
+    LEFT JOIN live l ON l.tenant = w.tenant
+), chosen AS (
+    SELECT * FROM candidate WHERE max_concurrent IS NULL OR live + nth <= max_concurrent
+    ORDER BY place LIMIT GREATEST(0, {}::int8 - (SELECT COALESCE(sum(live), 0) FROM live))
+), claimed AS (
+    UPDATE executions e SET state = {}, attempt = e.attempt + 1
+    FROM chosen c WHERE e.tenant = c.tenant AND e.id = c.id AND e.state = {}
+    RETURNING e.tenant, e.id, e.attempt, e.timeout_seconds, c.launch_hash
+), opened AS (
+    INSERT INTO attempts (execution_id, attempt, tenant, launch_hash, worker, launch_lease_expires_at, start_deadline)
+    SELECT id, attempt, tenant, launch_hash, {}, now() + make_interval(secs => {}), now() + make_interval(secs => {}) FROM claimed
+), told AS (
+    INSERT INTO execution_events (execution_id, kind, attempt, detail) SELECT id, 'claimed', attempt, {} FROM claimed
+)
+SELECT w.id, c.attempt, c.timeout_seconds
+FROM candidate w LEFT JOIN claimed c ON c.id = w.id";
+
+/// Claims what fits under `cap` and the tenants' own limits, in the order given. The answers are by id; an id that is not in them twice
+/// is asked for once only.
+pub async fn claim(
+    connection: &mut Connection,
+    wanted: &[Wanted],
+    worker: &str,
+    cap: i64,
+    times: LaunchTimes,
+) -> StoreResult<HashMap<ExecutionId, Claim>> {
+    debug_assert_eq!(next(State::Queued, Event::Claim), Next::To(State::Launching));
+    let mut seen = HashSet::new();
+    let once: Vec<&Wanted> = wanted.iter().filter(|w| seen.insert(w.id)).collect();
+    let claim = statement(CLAIM)
+        .bind::<Array<Text>, Vec<String>>(once.iter().map(|w| w.tenant.clone()).collect())
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(once.iter().map(|w| w.id.0).collect())
+        .bind::<Array<Nullable<Binary>>, Vec<Option<Vec<u8>>>>(once.iter().map(|w| w.launch_hash.clone()).collect())
+        .bind::<Text, _>(State::Queued.as_str())
+        .bind::<BigInt, _>(cap)
+        .bind::<Text, _>(State::Launching.as_str())
+        .bind::<Text, _>(State::Queued.as_str())
+        .bind::<Text, _>(worker.to_owned())
+        .bind::<Double, _>(times.launch_lease.as_secs_f64())
+        .bind::<Double, _>(times.start_timeout.as_secs_f64())
+        .bind::<Text, _>(worker.to_owned());
+    let rows: Vec<ClaimRow> = connection
+        .transaction(async |connection| {
+            connection.batch_execute(CLAIM_LOCK).await?;
+            claim.load(connection).await
+        })
+        .await?;
+    let mut answers: HashMap<ExecutionId, Claim> = wanted.iter().map(|w| (w.id, Claim::NotQueued)).collect();
+    for row in rows {
+        let answer = match row.attempt.zip(row.timeout_seconds) {
+            Some((attempt, timeout_seconds)) => Claim::Claimed { attempt, timeout_seconds },
+            None => Claim::NoBerth,
+        };
+        answers.insert(ExecutionId(row.id), answer);
+    }
+    Ok(answers)
+}
+
+/// Gives back the berths of attempts whose process or pod is gone.
+pub async fn release(connection: &mut Connection, attempts: &[AttemptId]) -> StoreResult<()> {
+    statement(
+        "UPDATE attempts a SET released_at = now() FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
+         WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.released_at IS NULL",
+    )
+    .bind::<Array<SqlUuid>, Vec<Uuid>>(attempts.iter().map(|a| a.execution_id.0).collect())
+    .bind::<Array<Integer>, Vec<i32>>(attempts.iter().map(|a| a.attempt).collect())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Connections to PostgreSQL and the schema they expect.
+
+use super::{StoreError, StoreResult};
+use crate::config::PostgresConfig;
+use bb8::{Pool, PooledConnection};
+use diesel::ConnectionError;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use futures_util::FutureExt;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use std::time::Duration;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub type Connection = AsyncPgConnection;
+type Manager = AsyncDieselConnectionManager<Connection>;
+
+pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
+
+/// Session lock held while migrations run, so that several starters apply them once ("roadmigr").
+const MIGRATION_LOCK: i64 = 0x726f_6164_6d69_6772;
+
+/// A pool of connections. Cloning shares it.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool<Manager>,
+}
+
+impl Database {
+    /// Makes the pool without connecting: PostgreSQL may come later.
+    pub fn new(config: &PostgresConfig) -> Self {
+        let mut manager = ManagerConfig::default();
+        manager.recycling_method = RecyclingMethod::Fast;
+        let statement_timeout = config.statement_timeout;
+        manager.custom_setup = Box::new(move |url| {
+            let url = url.to_owned();
+            async move { establish(&url, Some(statement_timeout)).await }.boxed()
+        });
+        let manager = Manager::new_with_config(config.url.expose(), manager);
+        let pool = Pool::builder()
+            .max_size(config.max_connections)
+            .connection_timeout(config.connect_timeout)
+            .test_on_check_out(false)
+            .build_unchecked(manager);
+        Self { pool }
+    }
+
+    pub async fn get(&self) -> StoreResult<PooledConnection<'_, Manager>> {
+        self.pool.get().await.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    /// Answers whether PostgreSQL does.
+    pub async fn ping(&self) -> StoreResult<()> {
+        Ok(self.get().await?.batch_execute("SELECT 1").await?)
+    }
+
+    /// (connections, idle ones).
+    pub fn connections(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (state.connections, state.idle_connections)
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+/// Applies what is missing of the schema; several at once are safe. Needs a multi-threaded runtime.
+pub async fn migrate(config: &PostgresConfig) -> anyhow::Result<Vec<String>> {
+    let mut connection = establish(config.url.expose(), None).await?;
+    connection.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
+    tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(connection);
+        let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(applied.iter().map(ToString::to_string).collect())
+    })
+    .await?
+}
+
+/// Whether the schema is this program's.
+pub async fn is_migrated(config: &PostgresConfig) -> anyhow::Result<bool> {
+    let connection = establish(config.url.expose(), None).await?;
+    tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(connection);
+        harness.has_pending_migration(MIGRATIONS).map(|pending| !pending).map_err(|error| anyhow::anyhow!("{error}"))
+    })
+    .await?
+}
+
+/// TLS follows `sslmode` in the URL; a server's certificate is checked against the public roots and those of `SSL_CERT_FILE`.
+async fn establish(url: &str, statement_timeout: Option<Duration>) -> diesel::ConnectionResult<Connection> {
+    let bad = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
+    let mut config: tokio_postgres::Config = url.parse().map_err(|error| bad(&error))?;
+    config.connect_timeout(Duration::from_secs(5)).keepalives_idle(Duration::from_secs(30));
+    if config.get_application_name().is_none() {
+        config.application_name("roadstead");
+    }
+    let tls = MakeRustlsConnect::new(tls_config().map_err(|error| bad(&error))?);
+    let (client, connection) = config.connect(tls).await.map_err(|error| bad(&error))?;
+    let mut connection = Connection::try_from_client_and_connection(client, connection).await?;
+    let timeout_ms = statement_timeout.map_or(0, |timeout| timeout.as_millis());
+    connection
+        .batch_execute(&format!("SET jit = off; SET statement_timeout = {timeout_ms}; SET TIME ZONE 'UTC'"))
+        .await
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+fn tls_config() -> anyhow::Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = crate::config::extra_roots_file() {
+        for certificate in CertificateDer::pem_file_iter(path)? {
+            roots.add(certificate?)?;
+        }
+    }
+    Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,83 @@
+//! Heartbeats: the lease renewed, steps and log segments noted, and what the executor should know told.
+//!
+//! The lease is written when a third of it is gone, not at every beat: a thousand quiet attempts cost PostgreSQL reads only.
+
+use super::statement::statement;
+use super::{Connection, StoreResult};
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use roadstead_domain::attempt::protocol::{HeartbeatReply, Segment};
+use roadstead_domain::ids::AttemptId;
+use std::time::Duration;
+use uuid::Uuid;
+
+#[derive(Clone, Debug)]
+pub struct Beat {
+    pub attempt: AttemptId,
+    /// SHA-256 of the session token.
+    pub session_hash: Vec<u8>,
+    /// The whole list of step reports as JSON, when something in it changed.
+    pub steps: Option<String>,
+    pub segments: Vec<Segment>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Integer)]
+    place: i32,
+    #[diesel(sql_type = Bool)]
+    cancel: bool,
+    #[diesel(sql_type = Bool)]
+    following: bool,
+}
+
+const BEAT: &str = "
+WITH beat AS (
+    SELECT i.place, i.steps, a.execution_id, a.attempt, a.lease_expires_at, e.cancel_requested_at IS NOT NULL AS cancel,
+           COALESCE(a.followed_until > now(), false) AS following
+    FROM UNNEST({}::int[], {}::uuid[], {}::int[], {}::bytea[], {}::text[]) AS i (place, execution_id, attempt, session_hash, steps)
+    JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.session_hash = i.session_hash
+                   AND a.finished_at IS NULL
+    JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt AND e.state = 'running'
+), renewed AS (
+    UPDATE attempts a SET lease_expires_at = now() + make_interval(secs => {}), steps = COALESCE(b.steps, a.steps)
+    FROM beat b
+    WHERE a.execution_id = b.execution_id AND a.attempt = b.attempt AND a.finished_at IS NULL
+      AND (b.steps IS NOT NULL OR b.lease_expires_at < now() + make_interval(secs => {}))
+), shipped AS (
+    INSERT INTO log_segments (execution_id, attempt, seq, size_bytes, lines)
+    SELECT b.execution_id, b.attempt, s.seq, s.size_bytes, s.lines
+    FROM UNNEST({}::int[], {}::int[], {}::int8[], {}::int[]) AS s (place, seq, size_bytes, lines) JOIN beat b USING (place)
+    ON CONFLICT DO NOTHING
+)
+SELECT place, cancel, following FROM beat";
+
+/// `None` in a place: that attempt is no longer current.
+pub async fn heartbeat(
+    connection: &mut Connection,
+    batch: &[Beat],
+    lease: Duration,
+) -> StoreResult<Vec<Option<HeartbeatReply>>> {
+    let segments: Vec<(i32, Segment)> =
+        batch.iter().enumerate().flat_map(|(n, b)| b.segments.iter().map(move |s| (n as i32, *s))).collect();
+    let rows: Vec<Row> = statement(BEAT)
+        .bind::<Array<Integer>, Vec<i32>>((0..batch.len() as i32).collect())
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(batch.iter().map(|b| b.attempt.execution_id.0).collect())
+        .bind::<Array<Integer>, Vec<i32>>(batch.iter().map(|b| b.attempt.attempt).collect())
+        .bind::<Array<Binary>, Vec<Vec<u8>>>(batch.iter().map(|b| b.session_hash.clone()).collect())
+        .bind::<Array<Nullable<Text>>, Vec<Option<String>>>(batch.iter().map(|b| b.steps.clone()).collect())
+        .bind::<Double, _>(lease.as_secs_f64())
+        .bind::<Double, _>(lease.as_secs_f64() * 2.0 / 3.0)
+        .bind::<Array<Integer>, Vec<i32>>(segments.iter().map(|s| s.0).collect())
+        .bind::<Array<Integer>, Vec<i32>>(segments.iter().map(|s| s.1.seq as i32).collect())
+        .bind::<Array<BigInt>, Vec<i64>>(segments.iter().map(|s| s.1.size_bytes as i64).collect())
+        .bind::<Array<Integer>, Vec<i32>>(segments.iter().map(|s| s.1.lines as i32).collect())
+        .load(connection)
+        .await?;
+    let mut replies = vec![None; batch.len()];
+    for row in rows {
+        replies[row.place as usize] = Some(HeartbeatReply { cancel: row.cancel, following: row.following });
+    }
+    Ok(replies)
+}

@@ -1,0 +1,94 @@
+//! Launching: what a worker records of it, and the launches that a dead worker left behind.
+
+use super::statement::statement;
+use super::{Connection, StoreResult};
+use crate::config::LaunchTimes;
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use roadstead_domain::ids::{AttemptId, ExecutionId};
+use uuid::Uuid;
+
+const LAUNCHED: &str = "
+WITH launched AS (
+    UPDATE attempts a SET launched_at = now() FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
+    WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.worker = {} AND a.launched_at IS NULL
+    RETURNING a.execution_id, a.attempt
+)
+INSERT INTO execution_events (execution_id, kind, attempt) SELECT execution_id, 'launched', attempt FROM launched";
+
+/// Records that the process or Job exists. From here on its ids may be acknowledged.
+pub async fn launched(connection: &mut Connection, worker: &str, attempts: &[AttemptId]) -> StoreResult<()> {
+    statement(LAUNCHED)
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(attempts.iter().map(|a| a.execution_id.0).collect())
+        .bind::<Array<Integer>, Vec<i32>>(attempts.iter().map(|a| a.attempt).collect())
+        .bind::<Text, _>(worker.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A launch that its worker did not get done.
+#[derive(Clone, Debug)]
+pub struct Abandoned {
+    pub tenant: String,
+    pub attempt: AttemptId,
+    pub timeout_seconds: i32,
+}
+
+#[derive(QueryableByName)]
+struct AbandonedRow {
+    #[diesel(sql_type = Text)]
+    tenant: String,
+    #[diesel(sql_type = SqlUuid)]
+    execution_id: Uuid,
+    #[diesel(sql_type = Integer)]
+    attempt: i32,
+    #[diesel(sql_type = Integer)]
+    timeout_seconds: i32,
+}
+
+const ABANDONED: &str = "
+SELECT a.tenant, a.execution_id, a.attempt, e.timeout_seconds
+FROM attempts a JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt
+WHERE a.released_at IS NULL AND a.launched_at IS NULL AND a.launch_lease_expires_at < now()
+  AND e.state = 'launching' AND e.cancel_requested_at IS NULL
+LIMIT {}";
+
+/// Launches whose lease ran out before they were recorded as done.
+pub async fn abandoned(connection: &mut Connection, limit: i64) -> StoreResult<Vec<Abandoned>> {
+    let rows: Vec<AbandonedRow> = statement(ABANDONED).bind::<BigInt, _>(limit).load(connection).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Abandoned {
+            tenant: row.tenant,
+            attempt: AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt },
+            timeout_seconds: row.timeout_seconds,
+        })
+        .collect())
+}
+
+const TAKE_OVER: &str = "
+UPDATE attempts a SET worker = {}, launch_hash = {}, launch_lease_expires_at = now() + make_interval(secs => {})
+WHERE a.execution_id = {} AND a.attempt = {} AND a.launched_at IS NULL AND a.started_at IS NULL
+  AND a.released_at IS NULL AND a.launch_lease_expires_at < now()";
+
+/// Takes over the launch of the same attempt. A process that the former worker may have started yet can't start any more: its credential is
+/// replaced. `false`: somebody else was quicker, or it has started after all.
+pub async fn take_over(
+    connection: &mut Connection,
+    worker: &str,
+    attempt: AttemptId,
+    launch_hash: Option<Vec<u8>>,
+    times: LaunchTimes,
+) -> StoreResult<bool> {
+    let rows = statement(TAKE_OVER)
+        .bind::<Text, _>(worker.to_owned())
+        .bind::<Nullable<Binary>, _>(launch_hash)
+        .bind::<Double, _>(times.launch_lease.as_secs_f64())
+        .bind::<SqlUuid, _>(attempt.execution_id.0)
+        .bind::<Integer, _>(attempt.attempt)
+        .execute(connection)
+        .await?;
+    Ok(rows == 1)
+}

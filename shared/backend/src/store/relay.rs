@@ -1,0 +1,153 @@
+//! The relay's side of PostgreSQL: queued rows that are not in Redis, in order, and the belief `enqueued` repaired.
+
+use super::statement::statement;
+use super::{Connection, StoreResult};
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use roadstead_domain::execution::Priority;
+use roadstead_domain::ids::ExecutionId;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A stream that has rows waiting for it in PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    pub tenant: String,
+    pub priority: Priority,
+    pub weight: i32,
+    pub max_concurrent: Option<i32>,
+}
+
+#[derive(QueryableByName)]
+struct BacklogRow {
+    #[diesel(sql_type = Text)]
+    tenant: String,
+    #[diesel(sql_type = SmallInt)]
+    priority: i16,
+    #[diesel(sql_type = Integer)]
+    weight: i32,
+    #[diesel(sql_type = Nullable<Integer>)]
+    max_concurrent: Option<i32>,
+}
+
+/// A loose index scan: one probe for each (tenant, priority), however many rows wait (PostgreSQL wiki, "Loose indexscan").
+const BACKLOGS: &str = "
+WITH RECURSIVE stream AS (
+    (SELECT tenant, priority FROM executions WHERE state = 'queued' AND NOT enqueued ORDER BY tenant, priority LIMIT 1)
+    UNION ALL
+    SELECT n.tenant, n.priority FROM stream s CROSS JOIN LATERAL (
+        SELECT e.tenant, e.priority FROM executions e
+        WHERE e.state = 'queued' AND NOT e.enqueued AND (e.tenant, e.priority) > (s.tenant, s.priority)
+        ORDER BY e.tenant, e.priority LIMIT 1) n
+)
+SELECT s.tenant, s.priority, t.weight, t.max_concurrent FROM stream s JOIN tenants t ON t.name = s.tenant";
+
+pub async fn backlogs(connection: &mut Connection) -> StoreResult<Vec<Backlog>> {
+    let rows: Vec<BacklogRow> = statement(BACKLOGS).load(connection).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Backlog {
+            tenant: row.tenant,
+            priority: Priority::from_rank(row.priority),
+            weight: row.weight,
+            max_concurrent: row.max_concurrent,
+        })
+        .collect())
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// The next rows that wait for one stream, oldest first.
+pub async fn waiting(
+    connection: &mut Connection,
+    tenant: &str,
+    priority: Priority,
+    limit: i64,
+) -> StoreResult<Vec<ExecutionId>> {
+    let rows: Vec<Id> = statement(
+        "SELECT id FROM executions WHERE tenant = {} AND priority = {} AND state = 'queued' AND NOT enqueued
+         ORDER BY queued_at, id LIMIT {}",
+    )
+    .bind::<Text, _>(tenant.to_owned())
+    .bind::<SmallInt, _>(priority.rank())
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| ExecutionId(row.id)).collect())
+}
+
+/// Notes what is believed of rows of one tenant: that they are in their stream, or that they are not.
+pub async fn mark(connection: &mut Connection, tenant: &str, ids: &[ExecutionId], enqueued: bool) -> StoreResult<()> {
+    statement(
+        "UPDATE executions SET enqueued = {} WHERE tenant = {} AND id = ANY({}::uuid[]) AND state = 'queued' AND enqueued <> {}",
+    )
+    .bind::<Bool, _>(enqueued)
+    .bind::<Text, _>(tenant.to_owned())
+    .bind::<Array<SqlUuid>, Vec<Uuid>>(ids.iter().map(|id| id.0).collect())
+    .bind::<Bool, _>(enqueued)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// After Redis lost its data: nothing is enqueued. Answers how many rows will be enqueued anew.
+pub async fn forget_all(connection: &mut Connection) -> StoreResult<usize> {
+    Ok(statement("UPDATE executions SET enqueued = false WHERE state = 'queued' AND enqueued")
+        .execute(connection)
+        .await?)
+}
+
+/// Streams that rows are believed to be in: the same loose index scan over the other index.
+const STREAMS: &str = "
+WITH RECURSIVE stream AS (
+    (SELECT tenant, priority FROM executions WHERE state = 'queued' AND enqueued ORDER BY tenant, priority LIMIT 1)
+    UNION ALL
+    SELECT n.tenant, n.priority FROM stream s CROSS JOIN LATERAL (
+        SELECT e.tenant, e.priority FROM executions e
+        WHERE e.state = 'queued' AND e.enqueued AND (e.tenant, e.priority) > (s.tenant, s.priority)
+        ORDER BY e.tenant, e.priority LIMIT 1) n
+)
+SELECT s.tenant, s.priority, t.weight, t.max_concurrent FROM stream s JOIN tenants t ON t.name = s.tenant";
+
+pub async fn believed_streams(connection: &mut Connection) -> StoreResult<Vec<Backlog>> {
+    let rows: Vec<BacklogRow> = statement(STREAMS).load(connection).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Backlog {
+            tenant: row.tenant,
+            priority: Priority::from_rank(row.priority),
+            weight: row.weight,
+            max_concurrent: row.max_concurrent,
+        })
+        .collect())
+}
+
+/// A stream is in order, so a row that was queued `margin` before its first undelivered entry, or before now when there is none, is not in it:
+/// whoever should have enqueued it died in between. Answers how many such rows there were.
+const FORGET_LOST: &str = "
+UPDATE executions SET enqueued = false
+WHERE tenant = {} AND priority = {} AND state = 'queued' AND enqueued
+  AND queued_at < COALESCE((SELECT h.queued_at FROM executions h WHERE h.tenant = {} AND h.id = {} AND h.state = 'queued'), now())
+                  - make_interval(secs => {})";
+
+pub async fn forget_lost(
+    connection: &mut Connection,
+    tenant: &str,
+    priority: Priority,
+    head: Option<ExecutionId>,
+    margin: Duration,
+) -> StoreResult<usize> {
+    Ok(statement(FORGET_LOST)
+        .bind::<Text, _>(tenant.to_owned())
+        .bind::<SmallInt, _>(priority.rank())
+        .bind::<Text, _>(tenant.to_owned())
+        .bind::<Nullable<SqlUuid>, _>(head.map(|id| id.0))
+        .bind::<Double, _>(margin.as_secs_f64())
+        .execute(connection)
+        .await?)
+}

@@ -1,0 +1,141 @@
+//! The start: the linearisation point. PostgreSQL grants it once per attempt, whoever asks and however often.
+
+use super::statement::statement;
+use super::{Connection, StoreResult};
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use roadstead_domain::execution::{Event, Next, State, next};
+use roadstead_domain::ids::{AttemptId, ExecutionId};
+use std::collections::HashSet;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// An executor that asks to start.
+#[derive(Clone, Debug)]
+pub struct StartClaim {
+    pub attempt: AttemptId,
+    /// SHA-256 of the launch credential.
+    pub launch_hash: Vec<u8>,
+    /// SHA-256 of the session token that the executor chose.
+    pub session_hash: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Granted now, or before to the same executor whose reply was lost.
+    Granted(Granted),
+    /// The attempt is not current, was started by another process, or its execution is to be cancelled.
+    NotCurrent,
+    /// Two requests for one attempt in one batch: ask again.
+    Again,
+}
+
+/// What the executor's grant is made of.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    pub tenant: String,
+    pub workflow: Option<(String, i32)>,
+    pub spec: Option<String>,
+    pub input: Option<String>,
+    pub input_bytes: i64,
+    pub timeout_seconds: i32,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = SqlUuid)]
+    execution_id: Uuid,
+    #[diesel(sql_type = Integer)]
+    attempt: i32,
+    #[diesel(sql_type = Bool)]
+    granted: bool,
+    #[diesel(sql_type = Text)]
+    tenant: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    workflow: Option<String>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    version: Option<i32>,
+    #[diesel(sql_type = Nullable<Text>)]
+    spec: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    input: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    input_bytes: i64,
+    #[diesel(sql_type = Integer)]
+    timeout_seconds: i32,
+}
+
+/// `asked` reads the snapshot from before the update: there, an attempt with this very session was granted by an earlier call.
+const START: &str = "
+WITH asked AS (
+    SELECT i.execution_id, i.attempt, i.session_hash, a.tenant,
+           a.session_hash = i.session_hash AND e.state = {} AND e.attempt = i.attempt AS repeated,
+           a.session_hash IS NULL AND a.launch_hash = i.launch_hash AND a.released_at IS NULL
+               AND e.state = {} AND e.attempt = i.attempt AND e.cancel_requested_at IS NULL AS startable
+    FROM UNNEST({}::uuid[], {}::int[], {}::bytea[], {}::bytea[]) AS i (execution_id, attempt, launch_hash, session_hash)
+    JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt
+    JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
+), started AS (
+    UPDATE executions e SET state = {}, started_at = COALESCE(e.started_at, now())
+    FROM asked s
+    WHERE s.startable AND e.tenant = s.tenant AND e.id = s.execution_id AND e.attempt = s.attempt
+      AND e.state = {} AND e.cancel_requested_at IS NULL
+    RETURNING e.id, e.attempt, e.timeout_seconds, s.session_hash
+), opened AS (
+    UPDATE attempts a SET session_hash = s.session_hash, started_at = now(), launched_at = COALESCE(a.launched_at, now()),
+           lease_expires_at = now() + make_interval(secs => {}), run_deadline = now() + make_interval(secs => s.timeout_seconds)
+    FROM started s WHERE a.execution_id = s.id AND a.attempt = s.attempt
+), told AS (
+    INSERT INTO execution_events (execution_id, kind, attempt) SELECT id, 'started', attempt FROM started
+)
+SELECT s.execution_id, s.attempt, (s.repeated IS TRUE OR t.id IS NOT NULL) AS granted, e.tenant, e.workflow, e.version, e.spec, e.input,
+       e.input_bytes, e.timeout_seconds
+FROM asked s JOIN executions e ON e.tenant = s.tenant AND e.id = s.execution_id LEFT JOIN started t ON t.id = s.execution_id";
+
+/// Grants what may be granted; the answers are in the order of the batch.
+pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Duration) -> StoreResult<Vec<Start>> {
+    debug_assert_eq!(next(State::Launching, Event::Start), Next::To(State::Running));
+    let mut seen = HashSet::new();
+    let once: Vec<&StartClaim> = batch.iter().filter(|claim| seen.insert(claim.attempt)).collect();
+    let rows: Vec<Row> = statement(START)
+        .bind::<Text, _>(State::Running.as_str())
+        .bind::<Text, _>(State::Launching.as_str())
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(once.iter().map(|c| c.attempt.execution_id.0).collect())
+        .bind::<Array<Integer>, Vec<i32>>(once.iter().map(|c| c.attempt.attempt).collect())
+        .bind::<Array<Binary>, Vec<Vec<u8>>>(once.iter().map(|c| c.launch_hash.clone()).collect())
+        .bind::<Array<Binary>, Vec<Vec<u8>>>(once.iter().map(|c| c.session_hash.clone()).collect())
+        .bind::<Text, _>(State::Running.as_str())
+        .bind::<Text, _>(State::Launching.as_str())
+        .bind::<Double, _>(lease.as_secs_f64())
+        .load(connection)
+        .await?;
+    let mut granted: std::collections::HashMap<AttemptId, Granted> = rows
+        .into_iter()
+        .filter(|row| row.granted)
+        .map(|row| {
+            let id = AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt };
+            (
+                id,
+                Granted {
+                    tenant: row.tenant,
+                    workflow: row.workflow.zip(row.version),
+                    spec: row.spec,
+                    input: row.input,
+                    input_bytes: row.input_bytes,
+                    timeout_seconds: row.timeout_seconds,
+                },
+            )
+        })
+        .collect();
+    let mut answered = HashSet::new();
+    Ok(batch
+        .iter()
+        .map(|claim| {
+            if !answered.insert(claim.attempt) {
+                return Start::Again;
+            }
+            granted.remove(&claim.attempt).map_or(Start::NotCurrent, Start::Granted)
+        })
+        .collect())
+}
