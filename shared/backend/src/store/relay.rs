@@ -41,7 +41,8 @@ WITH RECURSIVE stream AS (
         WHERE e.state = 'queued' AND NOT e.enqueued AND (e.tenant, e.priority) > (s.tenant, s.priority)
         ORDER BY e.tenant, e.priority LIMIT 1) n
 )
-SELECT s.tenant, s.priority, t.weight, t.max_concurrent FROM stream s JOIN tenants t ON t.name = s.tenant";
+SELECT s.tenant, s.priority, t.weight, t.max_concurrent FROM stream s JOIN tenants t ON t.name = s.tenant
+ORDER BY s.tenant, s.priority";
 
 pub async fn backlogs(connection: &mut Connection) -> StoreResult<Vec<Backlog>> {
     let rows: Vec<BacklogRow> = statement(BACKLOGS).load(connection).await?;
@@ -112,7 +113,8 @@ WITH RECURSIVE stream AS (
         WHERE e.state = 'queued' AND e.enqueued AND (e.tenant, e.priority) > (s.tenant, s.priority)
         ORDER BY e.tenant, e.priority LIMIT 1) n
 )
-SELECT s.tenant, s.priority, t.weight, t.max_concurrent FROM stream s JOIN tenants t ON t.name = s.tenant";
+SELECT s.tenant, s.priority, t.weight, t.max_concurrent FROM stream s JOIN tenants t ON t.name = s.tenant
+ORDER BY s.tenant, s.priority";
 
 pub async fn believed_streams(connection: &mut Connection) -> StoreResult<Vec<Backlog>> {
     let rows: Vec<BacklogRow> = statement(STREAMS).load(connection).await?;

@@ -1,0 +1,157 @@
+//! The stream protocol against a real Redis.
+
+use crate::fixture::*;
+use roadstead_backend::dispatch::{Dispatch, DispatchError, Health, Rung, Share, Taken, WINDOW};
+use roadstead_domain::execution::Priority;
+use roadstead_domain::ids::ExecutionId;
+use std::collections::HashMap;
+use std::time::Duration;
+
+fn ids(count: usize) -> Vec<ExecutionId> {
+    (0..count).map(|_| ExecutionId::new()).collect()
+}
+
+async fn enqueue(dispatch: &Dispatch, tenant: &str, priority: Priority, ids: &[ExecutionId]) {
+    assert_eq!(dispatch.enqueue(&stream(tenant, priority), SHARE, ids).await.unwrap(), ids.len());
+}
+
+async fn take(dispatch: &Dispatch, count: usize) -> Vec<Taken> {
+    dispatch.take("me", count, &HashMap::new()).await.unwrap()
+}
+
+fn tenants(taken: &[Taken]) -> String {
+    taken.iter().map(|t| t.stream.tenant.as_str()).collect()
+}
+
+#[tokio::test]
+async fn entries_come_in_order_and_are_gone_when_done() {
+    let dispatch = dispatch().await;
+    let all = ids(5);
+    enqueue(&dispatch, "a", Priority::Normal, &all).await;
+    let taken = take(&dispatch, 3).await;
+    assert_eq!(taken.iter().map(|t| t.id).collect::<Vec<_>>(), all[..3]);
+    assert_eq!(dispatch.head(&stream("a", Priority::Normal)).await.unwrap(), Some(all[3]));
+    let rest = take(&dispatch, 10).await;
+    assert_eq!(rest.len(), 2);
+    assert!(take(&dispatch, 10).await.is_empty());
+    dispatch.done(&taken).await.unwrap();
+    dispatch.done(&rest).await.unwrap();
+    assert_eq!(dispatch.head(&stream("a", Priority::Normal)).await.unwrap(), None);
+    assert_eq!(dispatch.reclaim("other", Duration::ZERO).await.unwrap(), 0, "nothing is pending");
+}
+
+#[tokio::test]
+async fn tenants_take_turns_by_weight_whatever_their_backlog() {
+    let dispatch = dispatch().await;
+    enqueue(&dispatch, "a", Priority::Normal, &ids(1_000)).await;
+    dispatch.enqueue(&stream("b", Priority::Normal), Share { weight: 2, max_concurrent: None }, &ids(6)).await.unwrap();
+    enqueue(&dispatch, "c", Priority::Normal, &ids(1)).await;
+    assert_eq!(tenants(&take(&dispatch, 8).await), "abbcabba");
+}
+
+#[tokio::test]
+async fn high_priority_goes_first_within_a_tenant() {
+    let dispatch = dispatch().await;
+    let (low, normal, high) = (ids(1), ids(1), ids(1));
+    enqueue(&dispatch, "a", Priority::Low, &low).await;
+    enqueue(&dispatch, "a", Priority::Normal, &normal).await;
+    enqueue(&dispatch, "a", Priority::High, &high).await;
+    let order: Vec<_> = take(&dispatch, 3).await.into_iter().map(|t| t.id).collect();
+    assert_eq!(order, [high[0], normal[0], low[0]]);
+}
+
+#[tokio::test]
+async fn a_tenant_at_its_limit_is_passed_over_and_not_forgotten() {
+    let dispatch = dispatch().await;
+    let limited = Share { weight: 1, max_concurrent: Some(2) };
+    dispatch.enqueue(&stream("a", Priority::Normal), limited, &ids(5)).await.unwrap();
+    enqueue(&dispatch, "b", Priority::Normal, &ids(2)).await;
+    let live = HashMap::from([("a".to_owned(), 1)]);
+    assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "abb");
+    let live = HashMap::from([("a".to_owned(), 2)]);
+    assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "");
+    let live = HashMap::from([("a".to_owned(), 0)]);
+    assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "aa");
+}
+
+#[tokio::test]
+async fn a_stream_holds_its_window_and_only_the_relay_appends_behind_it() {
+    let dispatch = dispatch().await;
+    let a = stream("a", Priority::Normal);
+    let (first, second) = (ids(WINDOW - 1), ids(3));
+    assert_eq!(dispatch.enqueue(&a, SHARE, &first).await.unwrap(), WINDOW - 1);
+    assert_eq!(dispatch.enqueue(&a, SHARE, &second).await.unwrap(), 1);
+    let mut bell = dispatch.supervisor_bell();
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung, "the relay is called");
+    let taken = take(&dispatch, 256).await;
+    dispatch.done(&taken).await.unwrap();
+    assert_eq!(dispatch.enqueue(&a, SHARE, &ids(1)).await.unwrap(), 0, "rows wait in PostgreSQL and go first");
+    assert_eq!(dispatch.refill(&a, SHARE, &second[1..]).await.unwrap(), 2);
+    dispatch.caught_up(&a).await.unwrap();
+    assert_eq!(dispatch.enqueue(&a, SHARE, &ids(1)).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_drained_stream_with_rows_waiting_calls_the_relay() {
+    let dispatch = dispatch().await;
+    let a = stream("a", Priority::Normal);
+    dispatch.enqueue(&a, SHARE, &ids(WINDOW + 1)).await.unwrap();
+    let mut bell = dispatch.supervisor_bell();
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung);
+    while let taken = take(&dispatch, 1_000).await
+        && !taken.is_empty()
+    {
+        dispatch.done(&taken).await.unwrap();
+    }
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung);
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_took_comes_again() {
+    let dispatch = dispatch().await;
+    let all = ids(3);
+    enqueue(&dispatch, "a", Priority::Normal, &all).await;
+    assert_eq!(dispatch.take("dead", 2, &HashMap::new()).await.unwrap().len(), 2);
+    assert_eq!(dispatch.reclaim("me", Duration::from_secs(60)).await.unwrap(), 0, "it may be alive");
+    assert_eq!(dispatch.reclaim("me", Duration::ZERO).await.unwrap(), 2);
+    let mut again: Vec<_> = take(&dispatch, 10).await.into_iter().map(|t| t.id).collect();
+    again.sort();
+    assert_eq!(again, all);
+}
+
+#[tokio::test]
+async fn a_wiped_redis_is_noticed_and_an_epoch_begins_anew() {
+    let dispatch = unborn_dispatch().await;
+    enqueue(&dispatch, "a", Priority::Normal, &ids(1)).await;
+    assert!(matches!(dispatch.take("me", 1, &HashMap::new()).await, Err(DispatchError::Wiped)));
+    assert_eq!(dispatch.health().await.unwrap(), Health::Lost);
+    dispatch.begin_epoch().await.unwrap();
+    assert_eq!(dispatch.health().await.unwrap(), Health::Same);
+    assert_eq!(take(&dispatch, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_bell_wakes_a_waiter_and_keeps_a_ring_that_nobody_heard() {
+    let dispatch = dispatch().await;
+    let mut bell = dispatch.worker_bell();
+    assert_eq!(bell.wait(Duration::from_millis(20)).await.unwrap(), Rung::Silent);
+    for _ in 0..3 {
+        dispatch.ring_workers().await.unwrap();
+    }
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung);
+    assert_eq!(bell.wait(Duration::from_millis(20)).await.unwrap(), Rung::Silent, "three rings are one token");
+    let waiting = tokio::spawn(async move { bell.wait(Duration::from_secs(10)).await.unwrap() });
+    enqueue(&dispatch, "a", Priority::Normal, &ids(1)).await;
+    assert_eq!(waiting.await.unwrap(), Rung::Rung);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_an_answer_not_a_hang() {
+    let config = roadstead_backend::config::RedisConfig {
+        url: roadstead_backend::config::Secret::new("redis://127.0.0.1:1"),
+        prefix: "x".into(),
+    };
+    let dispatch = Dispatch::new(&config).unwrap();
+    assert!(matches!(dispatch.ping().await, Err(DispatchError::Unavailable(_))));
+    assert!(matches!(dispatch.worker_bell().wait(Duration::from_secs(1)).await, Err(DispatchError::Unavailable(_))));
+}

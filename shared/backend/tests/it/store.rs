@@ -1,0 +1,578 @@
+//! The store against a real PostgreSQL: each transition, and each way it can be late, doubled or overtaken.
+
+use crate::fixture::*;
+use chrono::Utc;
+use roadstead_backend::secrets;
+use roadstead_backend::store::cancel::{Cancel, cancel};
+use roadstead_backend::store::claim::{self, Claim};
+use roadstead_backend::store::finish::{Finished, Report};
+use roadstead_backend::store::heartbeat::{Beat, heartbeat};
+use roadstead_backend::store::overdue::{self, Overdue};
+use roadstead_backend::store::settle::{Witness, settle_one};
+use roadstead_backend::store::start::{self, Start};
+use roadstead_backend::store::submit::{IdempotencyKey, Submission, Submitted, submit};
+use roadstead_backend::store::{Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows};
+use roadstead_domain::attempt::protocol::{ResultReport, Segment, Status};
+use roadstead_domain::execution::{Priority, Reason, State};
+use roadstead_domain::ids::{AttemptId, ExecutionId};
+use std::time::Duration;
+
+fn reason() -> Reason {
+    Reason::new("executor_lost", "gone")
+}
+
+async fn report(connection: &mut Connection, attempt: AttemptId, session: &str, status: Status) -> Finished {
+    let report = Report { attempt, session_hash: secrets::hash(session), finish: finish(status) };
+    finishing::finish(connection, &[report]).await.unwrap().remove(0)
+}
+
+async fn beat(connection: &mut Connection, attempt: AttemptId, session: &str) -> Option<(bool, bool)> {
+    let beat = Beat { attempt, session_hash: secrets::hash(session), steps: None, segments: Vec::new() };
+    heartbeat(connection, &[beat], LEASE).await.unwrap()[0].map(|reply| (reply.cancel, reply.following))
+}
+
+async fn kinds(connection: &mut Connection, id: ExecutionId) -> Vec<String> {
+    query::events(connection, "t", id).await.unwrap().into_iter().map(|event| event.kind).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_execution_goes_all_the_way_and_its_timeline_says_so() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    launch::launched(c, "worker-1", &[attempt]).await.unwrap();
+    let Start::Granted(granted) = ask_start(c, attempt, CREDENTIAL, SESSION).await else { panic!() };
+    assert_eq!(granted.input.as_deref(), Some("{\"a\": 1.50}"), "the bytes that were submitted");
+    let mut finish = finish(Status::Succeeded);
+    finish.result =
+        Some(ResultReport { size_bytes: 7, inline: Some(serde_json::value::RawValue::from_string("[1, 2 ]".into()).unwrap()) });
+    finish.segments = vec![Segment { seq: 0, size_bytes: 10, lines: 1 }];
+    let reports = [Report { attempt, session_hash: secrets::hash(SESSION), finish }];
+    assert!(matches!(finishing::finish(c, &reports).await.unwrap()[0], Finished::Settled { state: State::Succeeded, .. }));
+    let row = query::get(c, "t", id).await.unwrap().unwrap();
+    assert_eq!((row.state, row.attempt, row.result.as_deref()), (State::Succeeded, 1, Some("[1, 2 ]")));
+    assert_eq!(kinds(c, id).await, ["submitted", "claimed", "launched", "started", "succeeded"]);
+    assert_eq!(query::log_segments(c, "t", id, 1, 0).await.unwrap().len(), 1);
+    assert_eq!(query::attempts(c, "t", id).await.unwrap()[0].state, "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tenant_sees_nothing() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let AttemptId { execution_id: id, .. } = running(c).await;
+    assert!(query::get(c, "u", id).await.unwrap().is_none());
+    assert!(query::attempts(c, "u", id).await.unwrap().is_empty());
+    assert!(query::events(c, "u", id).await.unwrap().is_empty());
+    assert!(query::definition(c, "u", id).await.unwrap().is_none());
+    assert!(query::list(c, "u", &query::Filter { limit: 10, ..Default::default() }).await.unwrap().is_empty());
+    assert!(matches!(cancel(c, "u", id).await.unwrap(), Cancel::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cap_holds_however_many_claim_at_once() {
+    let database = database().await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(submitted(&mut *database.get().await.unwrap(), execution()).await);
+    }
+    let claims = ids.chunks(5).map(|chunk| {
+        let (database, chunk) = (database.clone(), chunk.to_vec());
+        tokio::spawn(async move { try_claim(&mut *database.get().await.unwrap(), &chunk, 7).await })
+    });
+    let mut claimed = 0;
+    for task in claims.collect::<Vec<_>>() {
+        claimed += task.await.unwrap().iter().filter(|claim| matches!(claim, Claim::Claimed { .. })).count();
+    }
+    assert_eq!(claimed, 7);
+    assert_eq!(claim::berths(&mut *database.get().await.unwrap()).await.unwrap().live, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_own_limit_holds_below_the_cap() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    tenants::set(c, "t", None, Some(2), None).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(submitted(c, execution()).await);
+    }
+    let answers = try_claim(c, &ids, 100).await;
+    assert_eq!(answers.iter().filter(|a| matches!(a, Claim::NoBerth)).count(), 2, "{answers:?}");
+    assert!(matches!(answers[0], Claim::Claimed { attempt: 1, .. }), "in the order given");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_berth_is_held_until_the_process_is_seen_to_end() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    let waiting = submitted(c, execution()).await;
+    report(c, attempt, SESSION, Status::Succeeded).await;
+    assert_eq!(try_claim(c, &[waiting], 1).await, [Claim::NoBerth]);
+    claim::release(c, &[attempt]).await.unwrap();
+    assert!(matches!(try_claim(c, &[waiting], 1).await[..], [Claim::Claimed { .. }]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_berth_whose_launcher_died_is_given_back_after_a_grace() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let (done, live) = (running(c).await, running(c).await);
+    report(c, done, SESSION, Status::Succeeded).await;
+    assert_eq!(overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(), 0);
+    sql(c, "UPDATE attempts SET finished_at = finished_at - interval '3 seconds'").await;
+    assert_eq!(overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(), 1);
+    assert_eq!(claim::berths(c).await.unwrap().live, 1, "the live one {live} keeps its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_id_is_claimed_once() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    assert!(matches!(try_claim(c, &[id, id], 10).await[..], [Claim::Claimed { attempt: 1, .. }, _]));
+    assert_eq!(try_claim(c, &[id], 10).await, [Claim::NotQueued]);
+    assert_eq!(try_claim(c, &[ExecutionId::new()], 10).await, [Claim::NotQueued], "an id that is nobody's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_granted_once_and_again_only_to_the_one_whose_reply_was_lost() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    assert!(matches!(ask_start(c, attempt, "wrong", SESSION).await, Start::NotCurrent));
+    assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::Granted(_)));
+    assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::Granted(_)), "the reply was lost");
+    assert!(matches!(ask_start(c, attempt, CREDENTIAL, "another").await, Start::NotCurrent), "a second process");
+    assert_eq!(kinds(c, id).await.iter().filter(|kind| *kind == "started").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_of_one_attempt_asking_together_start_one() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    let both = [start_claim(attempt, CREDENTIAL, "one"), start_claim(attempt, CREDENTIAL, "two")];
+    let answers = start::start(c, &both, LEASE).await.unwrap();
+    assert!(matches!(answers[..], [Start::Granted(_), Start::Again]));
+    let tasks: Vec<_> = (0..8)
+        .map(|n| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                ask_start(&mut *database.get().await.unwrap(), attempt, CREDENTIAL, &format!("s{n}")).await
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert!(matches!(task.await.unwrap(), Start::NotCurrent));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_that_race_for_one_start_exactly_one_wins() {
+    let database = database().await;
+    let id = submitted(&mut *database.get().await.unwrap(), execution()).await;
+    let attempt = claimed(&mut *database.get().await.unwrap(), id).await;
+    let tasks: Vec<_> = (0..8)
+        .map(|n| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                ask_start(&mut *database.get().await.unwrap(), attempt, CREDENTIAL, &format!("s{n}")).await
+            })
+        })
+        .collect();
+    let mut granted = 0;
+    for task in tasks {
+        granted += usize::from(matches!(task.await.unwrap(), Start::Granted(_)));
+    }
+    assert_eq!(granted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_attempt_can_change_nothing() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let first = running(c).await;
+    assert_eq!(settle_one(c, first, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(beat(c, first, SESSION).await, None);
+    assert_eq!(report(c, first, SESSION, Status::Succeeded).await, Finished::Before);
+    assert_eq!(state(c, first.execution_id).await, "scheduled");
+    sql(c, "UPDATE executions SET run_at = now()").await;
+    assert_eq!(promote::promote(c, 10).await.unwrap(), 1);
+    let second = claimed(c, first.execution_id).await;
+    assert_eq!(second.attempt, 2);
+    assert!(matches!(ask_start(c, first, CREDENTIAL, SESSION).await, Start::NotCurrent));
+    assert!(matches!(ask_start(c, second, CREDENTIAL, "other").await, Start::Granted(_)));
+    assert_eq!(report(c, first, SESSION, Status::Succeeded).await, Finished::Before);
+    assert_eq!(report(c, second, SESSION, Status::Succeeded).await, Finished::NotCurrent, "the first one's session");
+    assert_eq!(settle_one(c, first, Witness::Lost(reason()), true).await.unwrap(), None);
+    assert_eq!(state(c, first.execution_id).await, "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_whose_reply_was_lost_is_answered_again() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    assert!(matches!(report(c, attempt, SESSION, Status::Failed).await, Finished::Settled { state: State::Scheduled, .. }));
+    assert_eq!(report(c, attempt, SESSION, Status::Failed).await, Finished::Before);
+    assert_eq!(report(c, attempt, "another", Status::Succeeded).await, Finished::NotCurrent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_tried_again_until_no_attempt_is_left() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let mut new = execution();
+    new.max_attempts = 2;
+    let id = submitted(c, new).await;
+    for (attempt, after) in [(1, "scheduled"), (2, "failed")] {
+        let claimed = claimed(c, id).await;
+        assert_eq!(claimed.attempt, attempt);
+        ask_start(c, claimed, CREDENTIAL, SESSION).await;
+        report(c, claimed, SESSION, Status::Failed).await;
+        assert_eq!(state(c, id).await, after);
+        sql(c, "UPDATE executions SET run_at = now()").await;
+        promote::promote(c, 10).await.unwrap();
+    }
+    assert_eq!(query::attempts(c, "t", id).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_is_immediate_while_nothing_is_live() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    for _ in 0..2 {
+        let Cancel::Accepted(row) = cancel(c, "t", id).await.unwrap() else { panic!() };
+        assert_eq!((row.state, row.cancel_requested), (State::Cancelled, true));
+    }
+    assert_eq!(try_claim(c, &[id], 10).await, [Claim::NotQueued]);
+    assert_eq!(kinds(c, id).await, ["submitted", "cancelled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_one_hears_of_the_cancel_and_is_not_tried_again() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    assert_eq!(beat(c, attempt, SESSION).await, Some((false, false)));
+    for _ in 0..2 {
+        let Cancel::Accepted(row) = cancel(c, "t", attempt.execution_id).await.unwrap() else { panic!() };
+        assert_eq!((row.state, row.cancel_requested), (State::Running, true));
+    }
+    assert_eq!(beat(c, attempt, SESSION).await, Some((true, false)));
+    report(c, attempt, SESSION, Status::Cancelled).await;
+    assert_eq!(state(c, attempt.execution_id).await, "cancelled");
+    assert!(matches!(cancel(c, "t", attempt.execution_id).await.unwrap(), Cancel::Accepted(_)), "the same answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_before_the_start_refuses_the_start() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    assert!(matches!(cancel(c, "t", id).await.unwrap(), Cancel::Accepted(_)));
+    assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::NotCurrent));
+    assert_eq!(settle_one(c, attempt, Witness::Lost(reason()), true).await.unwrap(), Some(State::Cancelled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_in_another_way_can_not_be_cancelled() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    report(c, attempt, SESSION, Status::Succeeded).await;
+    assert!(matches!(cancel(c, "t", attempt.execution_id).await.unwrap(), Cancel::Ended(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_itself_refuses_to_leave_a_terminal_state() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    cancel(c, "t", id).await.unwrap();
+    let refused = diesel_async::SimpleAsyncConnection::batch_execute(
+        &mut **c,
+        "UPDATE executions SET state = 'queued' WHERE state = 'cancelled'",
+    )
+    .await;
+    assert!(refused.unwrap_err().to_string().contains("a terminal state is never left"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deadlines_are_found_and_settle_by_kind() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let unstarted = claimed(c, id).await;
+    let silent = running(c).await;
+    let fresh = running(c).await;
+    sql(c, &format!("UPDATE attempts SET start_deadline = now() - interval '1 second', lease_expires_at = now() - interval '1 second' WHERE execution_id <> '{}'", fresh.execution_id)).await;
+    let mut found: Vec<_> = overdue::overdue(c, 10).await.unwrap().into_iter().map(|(_, id, why)| (id, why)).collect();
+    found.sort_by_key(|(id, _)| *id != unstarted);
+    assert_eq!(found, [(unstarted, Overdue::Start), (silent, Overdue::Lease)]);
+    let failed = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
+    assert_eq!(settle_one(c, unstarted, failed, true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(settle_one(c, silent, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(claim::berths(c).await.unwrap().live, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_renews_the_lease_when_a_third_is_gone_and_keeps_reports() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    sql(c, "UPDATE attempts SET lease_expires_at = now() + interval '10 seconds'").await;
+    let full = Beat {
+        attempt,
+        session_hash: secrets::hash(SESSION),
+        steps: Some("[]".into()),
+        segments: vec![Segment { seq: 0, size_bytes: 5, lines: 1 }],
+    };
+    for _ in 0..2 {
+        assert!(heartbeat(c, &[full.clone()], LEASE).await.unwrap()[0].is_some(), "also when the reply was lost");
+    }
+    assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 0);
+    assert_eq!(query::log_segments(c, "t", attempt.execution_id, 1, 0).await.unwrap().len(), 1);
+    assert_eq!(query::attempts(c, "t", attempt.execution_id).await.unwrap()[0].steps.as_deref(), Some("[]"));
+    assert_eq!(beat(c, attempt, "another").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_launch_is_taken_over_by_one_and_the_old_credential_is_void() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    let new = || Some(secrets::hash("new"));
+    assert!(launch::abandoned(c, 10).await.unwrap().is_empty());
+    assert!(!launch::take_over(c, "worker-2", attempt, new(), TIMES).await.unwrap(), "its worker still has it");
+    sql(c, "UPDATE attempts SET launch_lease_expires_at = now() - interval '1 second'").await;
+    assert_eq!(launch::abandoned(c, 10).await.unwrap()[0].attempt, attempt);
+    assert!(launch::take_over(c, "worker-2", attempt, new(), TIMES).await.unwrap());
+    assert!(!launch::take_over(c, "worker-3", attempt, new(), TIMES).await.unwrap());
+    assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::NotCurrent), "the first process is late");
+    assert!(matches!(ask_start(c, attempt, "new", SESSION).await, Start::Granted(_)));
+    launch::launched(c, "worker-1", &[attempt]).await.unwrap();
+    assert_eq!(kinds(c, id).await.iter().filter(|k| *k == "launched").count(), 0, "worker-1 no longer speaks for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_answers_the_same_and_refuses_another_body() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let request = |fingerprint: u8, tenant: &str| Submission {
+        idempotency: Some(IdempotencyKey { key: "k".into(), fingerprint: vec![fingerprint; 32] }),
+        ..of(tenant, vec![execution(), execution()])
+    };
+    let first = request(1, "t");
+    assert!(matches!(submit(c, std::slice::from_ref(&first)).await.unwrap()[..], [Submitted::Recorded]));
+    let batch = [request(1, "t"), request(2, "t"), request(1, "u")];
+    let answers = submit(c, &batch).await.unwrap();
+    let [Submitted::Repeated(again), Submitted::KeyReused, Submitted::Recorded] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(again.iter().map(|e| e.id).collect::<Vec<_>>(), first.executions.iter().map(|e| e.id).collect::<Vec<_>>());
+    assert_eq!(query::list(c, "t", &query::Filter { limit: 10, ..Default::default() }).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_many_times_at_once_makes_one_execution() {
+    let database = database().await;
+    let request = || Submission {
+        idempotency: Some(IdempotencyKey { key: "k".into(), fingerprint: vec![1; 32] }),
+        ..of("t", vec![execution()])
+    };
+    let tasks: Vec<_> = (0..6)
+        .map(|_| {
+            let (database, batch) = (database.clone(), [request(), request()]);
+            tokio::spawn(async move { submit(&mut *database.get().await.unwrap(), &batch).await.unwrap() })
+        })
+        .collect();
+    let mut recorded = 0;
+    for task in tasks {
+        for answer in task.await.unwrap() {
+            match answer {
+                Submitted::Recorded => recorded += 1,
+                Submitted::Repeated(found) => assert_eq!(found.len(), 1),
+                Submitted::KeyReused => panic!("the body is the same"),
+            }
+        }
+    }
+    assert_eq!(recorded, 1);
+    let c = &mut database.get().await.unwrap();
+    assert_eq!(query::list(c, "t", &query::Filter { limit: 10, ..Default::default() }).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_scheduled_is_queued_when_due_and_what_waits_too_long_ends() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let mut later = execution();
+    later.run_at = Some(Utc::now() + chrono::TimeDelta::hours(1));
+    let later = submitted(c, later).await;
+    let mut hasty = execution();
+    hasty.queue_deadline = Some(Utc::now() - chrono::TimeDelta::seconds(1));
+    let hasty = submitted(c, hasty).await;
+    assert_eq!((promote::promote(c, 10).await.unwrap(), promote::expire(c, 10).await.unwrap()), (0, 1));
+    assert_eq!(state(c, hasty).await, "timed_out");
+    let outlook = overdue::outlook(c).await.unwrap();
+    assert!(!outlook.busy && outlook.next_at.unwrap() > outlook.now);
+    sql(c, "UPDATE executions SET run_at = now() - interval '1 second' WHERE state = 'scheduled'").await;
+    assert_eq!(promote::promote(c, 10).await.unwrap(), 1);
+    assert_eq!(state(c, later).await, "queued");
+    assert!(overdue::outlook(c).await.unwrap().busy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_finds_what_is_not_in_redis_in_order() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let mut new = execution();
+        new.enqueued = n < 2;
+        new.created_at = Utc::now() - chrono::TimeDelta::seconds(60 - n);
+        ids.push(submitted(c, new).await);
+    }
+    assert_eq!(relay::waiting(c, "t", Priority::Normal, 10).await.unwrap(), ids[2..]);
+    assert_eq!(relay::backlogs(c).await.unwrap().len(), 1);
+    relay::mark(c, "t", &ids[2..4], true).await.unwrap();
+    assert_eq!(relay::waiting(c, "t", Priority::Normal, 10).await.unwrap(), ids[4..]);
+    let margin = Duration::from_millis(500);
+    assert_eq!(relay::forget_lost(c, "t", Priority::Normal, Some(ids[2]), margin).await.unwrap(), 2, "older than the head");
+    assert_eq!(relay::forget_lost(c, "t", Priority::Normal, None, margin).await.unwrap(), 2, "an empty stream");
+    relay::mark(c, "t", &ids, true).await.unwrap();
+    assert_eq!(relay::forget_all(c).await.unwrap(), 5);
+    assert_eq!(relay::waiting(c, "t", Priority::Normal, 10).await.unwrap(), ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_tenant_and_priority_with_a_backlog_is_found() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    for tenant in ["t", "u"] {
+        for priority in [Priority::High, Priority::Low] {
+            for _ in 0..3 {
+                let mut new = execution();
+                (new.priority, new.enqueued) = (priority, false);
+                submit(c, &[of(tenant, vec![new])]).await.unwrap();
+            }
+        }
+    }
+    let found: Vec<_> =
+        relay::backlogs(c).await.unwrap().into_iter().map(|b| (b.tenant, b.priority)).collect();
+    let expected = [("t", Priority::High), ("t", Priority::Low), ("u", Priority::High), ("u", Priority::Low)];
+    assert_eq!(found, expected.map(|(tenant, priority)| (tenant.to_owned(), priority)));
+    assert!(relay::believed_streams(c).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_has_one_holder_until_it_ends() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let span = Duration::from_secs(30);
+    assert!(lease::acquire(c, "supervisor", "a", span).await.unwrap());
+    assert!(lease::acquire(c, "supervisor", "a", span).await.unwrap(), "renewed");
+    assert!(!lease::acquire(c, "supervisor", "b", span).await.unwrap());
+    lease::release(c, "supervisor", "b").await.unwrap();
+    assert!(!lease::acquire(c, "supervisor", "b", span).await.unwrap(), "only its holder gives it back");
+    sql(c, "UPDATE leases SET expires_at = now() - interval '1 second'").await;
+    assert!(lease::acquire(c, "supervisor", "b", span).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflows_versions_count_up_and_the_same_definition_makes_none() {
+    let database = database().await;
+    let put = |digest: u8| {
+        let database = database.clone();
+        async move {
+            let c = &mut database.get().await.unwrap();
+            workflows::put(c, "t", "w", &[digest; 32], "{}").await.unwrap()
+        }
+    };
+    assert_eq!((put(1).await.version.version, put(1).await.created), (1, false));
+    assert_eq!((put(2).await.version.version, put(1).await.version.version), (2, 3));
+    let tasks: Vec<_> = (10..16).map(|digest| tokio::spawn(put(digest))).collect();
+    let mut versions = Vec::new();
+    for task in tasks {
+        versions.push(task.await.unwrap().version.version);
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, [4, 5, 6, 7, 8, 9]);
+    let c = &mut database.get().await.unwrap();
+    assert_eq!(workflows::get(c, "t", "w", None).await.unwrap().unwrap().version, 9);
+    assert!(workflows::get(c, "u", "w", None).await.unwrap().is_none());
+    assert_eq!(workflows::list(c, "t", "", 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_found_by_its_hash_until_it_is_revoked() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let hash = secrets::hash("rsk_x");
+    let id = keys::create(c, "newcomer", "submit", "rsk_x", &hash, None).await.unwrap();
+    let key = keys::find(c, &hash).await.unwrap().unwrap();
+    assert_eq!((key.tenant.name.as_str(), key.role.as_str(), key.revoked), ("newcomer", "submit", false));
+    assert_eq!(keys::revoke(c, &id.to_string()).await.unwrap(), 1);
+    assert!(keys::find(c, &hash).await.unwrap().unwrap().revoked);
+    assert!(keys::find(c, &secrets::hash("rsk_y")).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_takes_finished_executions_whole_and_leaves_the_others() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let (done, live) = (running(c).await, running(c).await);
+    report(c, done, SESSION, Status::Succeeded).await;
+    claim::release(c, &[done]).await.unwrap();
+    sql(c, "UPDATE executions SET finished_at = finished_at - interval '2 days' WHERE finished_at IS NOT NULL").await;
+    let old = retain::outdated(c, Duration::from_secs(86_400), 10).await.unwrap();
+    assert_eq!(old, [("t".to_owned(), done.execution_id)]);
+    retain::delete(c, &[("t".to_owned(), done.execution_id), ("t".to_owned(), live.execution_id)]).await.unwrap();
+    assert!(query::get(c, "t", done.execution_id).await.unwrap().is_none());
+    assert!(query::attempts(c, "t", done.execution_id).await.unwrap().is_empty());
+    assert_eq!(state(c, live.execution_id).await, "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_applied_by_several_at_once_are_applied_once_and_can_be_reversed() {
+    let config = roadstead_backend::config::PostgresConfig {
+        url: roadstead_backend::config::Secret::new(roadstead_testkit::servers().await.new_database().await),
+        max_connections: 2,
+        connect_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(30),
+    };
+    let starters: Vec<_> = (0..4)
+        .map(|_| {
+            let config = config.clone();
+            tokio::spawn(async move { roadstead_backend::store::database::migrate(&config).await.unwrap().len() })
+        })
+        .collect();
+    let mut applied = 0;
+    for starter in starters {
+        applied += starter.await.unwrap();
+    }
+    assert!(applied >= 1);
+    assert!(roadstead_backend::store::database::is_migrated(&config).await.unwrap());
+    let database = roadstead_backend::store::Database::new(&config);
+    let c = &mut database.get().await.unwrap();
+    for down in glob(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations")) {
+        sql(c, &std::fs::read_to_string(down.join("down.sql")).unwrap()).await;
+    }
+    sql(c, "DO $$ BEGIN IF (SELECT count(*) FROM pg_tables WHERE schemaname = 'public') > 1 THEN RAISE 'tables are left'; END IF; END $$").await;
+}
+
+/// The migrations' folders, newest first.
+fn glob(folder: &str) -> Vec<std::path::PathBuf> {
+    let mut folders: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders.reverse();
+    folders
+}
