@@ -92,7 +92,7 @@ mod tests {
         assert!(matches!(scan(br#"{"a":"\u0000"}"#), Err(Unacceptable::NulCharacter { .. })));
         assert!(matches!(scan(br#""x\\\u0000""#), Err(Unacceptable::NulCharacter { .. })));
         assert_eq!(scan(br#""\\u0000""#), Ok(()), "an escaped backslash before u0000");
-        assert_eq!(scan(br#""\u0001\u00001""#).is_err(), true);
+        assert!(scan(br#""\u0001\u00001""#).is_err());
         assert_eq!(scan(br#""\u0001 0000""#), Ok(()));
     }
 

@@ -87,7 +87,7 @@ pub const fn next(state: State, event: Event) -> Next {
         (S::Scheduled | S::Queued, E::QueueExpired) => To(S::TimedOut),
         (S::Queued, E::Claim) => To(S::Launching),
         (S::Launching, E::Start) => To(S::Running),
-        (S::Launching | S::Running, E::Cancel) | (S::Cancelled, E::Cancel) => Noted,
+        (S::Launching | S::Running | S::Cancelled, E::Cancel) => Noted,
         (S::Running, E::AttemptSucceeded) => To(S::Succeeded),
         (S::Running, E::AttemptTimedOut) => To(S::TimedOut),
         (S::Launching | S::Running, E::AttemptCancelled) => To(S::Cancelled),

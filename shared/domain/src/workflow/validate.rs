@@ -25,7 +25,7 @@ pub fn decode(value: Value, at: &str) -> Result<Workflow, Vec<FieldError>> {
     let workflow = workflow(value, at, &mut errors);
     match workflow {
         Some(workflow) => errors.into_result(workflow),
-        None => errors.into_result(()).and_then(|()| Err(Vec::new())),
+        None => errors.into_result(()).and(Err(Vec::new())),
     }
 }
 
@@ -66,12 +66,11 @@ fn workflow(value: Value, at: &str, errors: &mut Errors) -> Option<Workflow> {
         None => Resources::default(),
     };
     let (steps_at, nested) = fields.nested("steps");
-    let steps = match steps {
-        Some(value) => decode_steps(value, &steps_at, nested),
-        None => {
-            nested.push(&steps_at, "is missing: a workflow has at least one step");
-            Vec::new()
-        }
+    let steps = if let Some(value) = steps {
+        decode_steps(value, &steps_at, nested)
+    } else {
+        nested.push(&steps_at, "is missing: a workflow has at least one step");
+        Vec::new()
     };
     fields.finish();
     let workflow = Workflow { image, steps, timeout_seconds, max_retries, resources };

@@ -1,0 +1,72 @@
+//! How fast submissions are accepted durably: one execution a request, 64 clients, everything real.
+
+use crate::report::{Figure, Report, median, quantile};
+use crate::stack::Stack;
+use crate::{control, cpu, load};
+use std::time::Duration;
+
+pub const CLIENTS: usize = 64;
+const ROUNDS: usize = 3;
+
+/// One key each for as many tenants as there are clients, so that no stream reaches its window and every submission is an `XADD`.
+pub async fn keys(stack: &Stack) -> anyhow::Result<Vec<String>> {
+    let mut keys = Vec::new();
+    for n in 0..CLIENTS {
+        keys.push(stack.key(&format!("bench-{n}")).await?);
+    }
+    Ok(keys)
+}
+
+/// One stretch of load; every request has an idempotency key of its own.
+pub fn stretch(stack: &Stack, keys: &[String], span: Duration) -> anyhow::Result<load::Load> {
+    let address = stack.ready.api_url.trim_start_matches("http://").to_owned();
+    let keys = keys.to_vec();
+    let run = uuid::Uuid::new_v4().simple().to_string();
+    let body = serde_json::json!({
+        "spec": crate::stack::noop()["spec"],
+        "input": { "text": "x".repeat(control::PAYLOAD_BYTES) },
+    })
+    .to_string();
+    load::run(&address, CLIENTS, span, move |client, number| {
+        let header = format!("Idempotency-Key: {run}-{client}-{number}\r\n");
+        load::post("/v1/executions", &keys[client % keys.len()], &header, &body)
+    })
+}
+
+pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
+    let keys = keys(stack).await?;
+    stack.pause_worker()?;
+    let (mut rates, mut controls, mut latencies, mut operations) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+    let mut micros: Vec<(&'static str, f64)> = Vec::new();
+    stretch(stack, &keys, Duration::from_secs(1))?;
+    for _ in 0..ROUNDS {
+        stack.reset().await?;
+        controls.push(control::one_row_inserts(stack, span).await?);
+        let before = cpu::seconds(&stack.front());
+        let load = stretch(stack, &keys, span)?;
+        let after = cpu::seconds(&stack.front());
+        let share = cpu::micros_per_operation(&before, &after, load.answered as f64);
+        micros =
+            if micros.is_empty() { share } else { micros.iter().zip(share).map(|(a, b)| (a.0, a.1 + b.1)).collect() };
+        rates.push(load.per_second());
+        operations += load.answered as f64;
+        latencies.extend(load.latencies_ms);
+    }
+    let entries = stack.redis(&["INFO", "keyspace"]).await?;
+    stack.reset().await?;
+    stack.resume_worker()?;
+    report.add(Figure {
+        name: "accepted, one a request, 64 clients".into(),
+        value: median(&rates),
+        unit: "/s",
+        control: Some(("pgbench one-row INSERT".into(), median(&controls))),
+        cpu_micros: micros.into_iter().map(|(name, sum)| (name, sum / ROUNDS as f64)).collect(),
+        note: format!(
+            "p50 {:.1} ms, p99 {:.1} ms over {operations:.0}; {}",
+            median(&latencies),
+            quantile(&latencies, 0.99),
+            entries.lines().last().unwrap_or_default().trim()
+        ),
+    });
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The batch route: 1,000 executions an answer.
+
+use crate::report::{Figure, Report, median};
+use crate::stack::Stack;
+use crate::{control, cpu, load};
+use std::time::Duration;
+
+const ROUNDS: usize = 3;
+
+pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
+    stack.pause_worker()?;
+    let one = serde_json::json!({
+        "spec": crate::stack::noop()["spec"],
+        "input": "x".repeat(control::PAYLOAD_BYTES - 2),
+    });
+    let body = serde_json::json!({ "executions": vec![one; 1_000] }).to_string();
+    let address = stack.ready.api_url.trim_start_matches("http://").to_owned();
+    let (mut rates, mut controls, mut micros) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        stack.reset().await?;
+        controls.push(control::unnest_inserts(stack, span).await?);
+        let (key, body) = (stack.ready.api_key.clone(), body.clone());
+        let before = cpu::seconds(&stack.front());
+        let load = load::run(&address, 4, span, move |_, _| load::post("/v1/executions/batch", &key, "", &body))?;
+        let after = cpu::seconds(&stack.front());
+        micros = cpu::micros_per_operation(&before, &after, load.answered as f64 * 1_000.0);
+        rates.push(load.per_second() * 1_000.0);
+    }
+    stack.reset().await?;
+    stack.resume_worker()?;
+    report.add(Figure {
+        name: "accepted, 1,000 a request".into(),
+        value: median(&rates),
+        unit: "rows/s",
+        control: Some(("raw UNNEST of 1,000 rows".into(), median(&controls))),
+        cpu_micros: micros,
+        note: "CPU of the last round".into(),
+    });
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A load generator that costs little: raw HTTP/1.1 over kept-alive connections, so that the server's CPU is not spent on the client.
+
+use anyhow::{anyhow, bail};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What one run gave.
+#[derive(Debug)]
+pub struct Load {
+    pub answered: u64,
+    pub elapsed: Duration,
+    /// Of each answered request.
+    pub latencies_ms: Vec<f64>,
+}
+
+impl Load {
+    pub fn per_second(&self) -> f64 {
+        self.answered as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Runs `connections` closed loops for `span`; `request` makes the whole request of connection `c`, number `n`. Every answer must be a 202.
+pub fn run(
+    address: &str,
+    connections: usize,
+    span: Duration,
+    request: impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static,
+) -> anyhow::Result<Load> {
+    let address = address.to_owned();
+    // A thread and a runtime of its own: one core's worth of client at most.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(closed_loops(address, connections, span, std::sync::Arc::new(request)))
+    })
+    .join()
+    .map_err(|_| anyhow!("the load generator panicked"))?
+}
+
+async fn closed_loops(
+    address: String,
+    connections: usize,
+    span: Duration,
+    request: std::sync::Arc<impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static>,
+) -> anyhow::Result<Load> {
+    let mut sockets = Vec::new();
+    for _ in 0..connections {
+        let socket = TcpStream::connect(&address).await?;
+        socket.set_nodelay(true)?;
+        sockets.push(socket);
+    }
+    let begin = Instant::now();
+    let mut loops = tokio::task::JoinSet::new();
+    for (c, mut socket) in sockets.into_iter().enumerate() {
+        let request = std::sync::Arc::clone(&request);
+        loops.spawn(async move {
+            let mut latencies = Vec::new();
+            let mut buffer = Vec::with_capacity(4096);
+            while begin.elapsed() < span {
+                let bytes = request(c, latencies.len() as u64);
+                let sent = Instant::now();
+                socket.write_all(&bytes).await?;
+                expect_accepted(&mut socket, &mut buffer).await?;
+                latencies.push(sent.elapsed().as_secs_f64() * 1e3);
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    let mut latencies_ms = Vec::new();
+    while let Some(joined) = loops.join_next().await {
+        latencies_ms.extend(joined??);
+    }
+    Ok(Load { answered: latencies_ms.len() as u64, elapsed: begin.elapsed(), latencies_ms })
+}
+
+async fn expect_accepted(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<()> {
+    buffer.clear();
+    loop {
+        if socket.read_buf(buffer).await? == 0 {
+            bail!("the server closed the connection");
+        }
+        let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&buffer[..end])?;
+        if !head.starts_with("HTTP/1.1 202") {
+            bail!("{}", String::from_utf8_lossy(buffer));
+        }
+        let length: usize = head
+            .lines()
+            .find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")))
+            .ok_or_else(|| anyhow!("no content-length"))?
+            .1
+            .trim()
+            .parse()?;
+        while buffer.len() < end + 4 + length {
+            if socket.read_buf(buffer).await? == 0 {
+                bail!("the server closed the connection");
+            }
+        }
+        return Ok(());
+    }
+}
+
+/// A POST of a JSON body.
+pub fn post(path: &str, key: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}

@@ -1,0 +1,178 @@
+//! The stack under test: `roadstead dev`, as a user starts it, with production's durability.
+
+use anyhow::{Context, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+#[derive(Debug, Deserialize)]
+pub struct Pids {
+    pub api: u32,
+    pub worker: u32,
+    pub postgres: u32,
+    pub redis: u32,
+    pub s3: u32,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Ready {
+    pub api_url: String,
+    pub api_key: String,
+    pub database_url: String,
+    pub redis_url: String,
+    pub pids: Pids,
+}
+
+pub struct Stack {
+    pub ready: Ready,
+    pub programs: PathBuf,
+    pub client: reqwest::Client,
+    child: Child,
+    _data: tempfile::TempDir,
+}
+
+impl Stack {
+    pub async fn start(programs: &Path, cap: u32) -> anyhow::Result<Self> {
+        let programs = programs.canonicalize().with_context(|| format!("{} (make build)", programs.display()))?;
+        let data = tempfile::tempdir_in("/var/tmp")?;
+        let mut child = Command::new(programs.join("roadstead"))
+            .args(["dev", "--no-sample", "--format", "json", "--port", "0", "--max-concurrent-jobs"])
+            .arg(cap.to_string())
+            .arg("--data-dir")
+            .arg(data.path().join("dev"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or_else(|| anyhow!("no standard output"))?;
+        let line = BufReader::new(stdout).lines().next_line().await?.ok_or_else(|| anyhow!("`roadstead dev` ended"))?;
+        let ready: Ready = serde_json::from_str(&line).with_context(|| line.clone())?;
+        Ok(Self { ready, programs, client: reqwest::Client::new(), child, _data: data })
+    }
+
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.child.id() {
+            signal(pid, Signal::TERM)?;
+        }
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    pub async fn database(&self) -> anyhow::Result<tokio_postgres::Client> {
+        let (client, connection) = tokio_postgres::connect(&self.ready.database_url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    pub fn processes(&self) -> Vec<(&'static str, u32)> {
+        let pids = &self.ready.pids;
+        vec![
+            ("api", pids.api),
+            ("worker+jobs", pids.worker),
+            ("postgres", pids.postgres),
+            ("redis", pids.redis),
+            ("s3", pids.s3),
+        ]
+    }
+
+    /// The front half: what takes a submission.
+    pub fn front(&self) -> Vec<(&'static str, u32)> {
+        let pids = &self.ready.pids;
+        vec![("api", pids.api), ("postgres", pids.postgres), ("redis", pids.redis)]
+    }
+
+    /// Holds the worker still, so that what is submitted stays queued.
+    pub fn pause_worker(&self) -> anyhow::Result<()> {
+        signal(self.ready.pids.worker, Signal::STOP)
+    }
+
+    pub fn resume_worker(&self) -> anyhow::Result<()> {
+        signal(self.ready.pids.worker, Signal::CONT)
+    }
+
+    pub async fn redis(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new("redis-cli")
+            .arg("--no-auth-warning")
+            .arg("-u")
+            .arg(&self.ready.redis_url)
+            .args(arguments)
+            .output()
+            .await?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A key of a tenant, made as an operator makes one.
+    pub async fn key(&self, tenant: &str) -> anyhow::Result<String> {
+        let output = Command::new(self.programs.join("roadstead-api"))
+            .args(["keys", "create", "--tenant", tenant])
+            .env("DATABASE_URL", &self.ready.database_url)
+            .output()
+            .await?;
+        let key = String::from_utf8(output.stdout)?.trim().to_owned();
+        if key.is_empty() {
+            return Err(anyhow!("no key: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(key)
+    }
+
+    /// Removes every execution, with the worker held still, and lets Redis be found empty.
+    pub async fn reset(&self) -> anyhow::Result<()> {
+        let database = self.database().await?;
+        database
+            .batch_execute(
+                "TRUNCATE executions, attempts, log_segments, execution_events, idempotency_keys; VACUUM ANALYZE",
+            )
+            .await
+            .ok();
+        database.batch_execute("VACUUM ANALYZE executions").await?;
+        database.batch_execute("CHECKPOINT").await?;
+        self.redis(&["FLUSHALL"]).await?;
+        Ok(())
+    }
+
+    /// POSTs to the API with the default key.
+    pub async fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<serde_json::Value> {
+        let response = self
+            .client
+            .post(format!("{}{path}", self.ready.api_url))
+            .bearer_auth(&self.ready.api_key)
+            .json(body)
+            .send()
+            .await?;
+        let status = response.status();
+        let answer = response.text().await?;
+        if !status.is_success() {
+            return Err(anyhow!("{path}: {status}: {answer}"));
+        }
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    pub async fn get(&self, path: &str) -> anyhow::Result<serde_json::Value> {
+        let request = self.client.get(format!("{}{path}", self.ready.api_url)).bearer_auth(&self.ready.api_key);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    }
+
+    /// Queues this many of `spec` through the batch route.
+    pub async fn submit_many(&self, spec: &serde_json::Value, count: usize) -> anyhow::Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let size = left.min(1_000);
+            let batch: Vec<_> = (0..size).map(|_| spec.clone()).collect();
+            self.post("/v1/executions/batch", &serde_json::json!({ "executions": batch })).await?;
+            left -= size;
+        }
+        Ok(())
+    }
+}
+
+fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(pid as i32).ok_or_else(|| anyhow!("pid 0"))?;
+    Ok(kill_process(pid, signal)?)
+}
+
+/// One step that does nothing.
+pub fn noop() -> serde_json::Value {
+    serde_json::json!({ "spec": { "steps": [{ "id": "noop", "command": ["true"] }] } })
+}
