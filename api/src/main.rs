@@ -1,1 +1,82 @@
-fn main() {}
+//! `roadstead-api`: the command line. What it serves is in the library.
+
+use clap::{Args, Parser, Subcommand};
+use roadstead_api::admin::{healthcheck, keys, tenants};
+use roadstead_api::run;
+use roadstead_backend::config::{AdminConfig, ConfigErrors, Reader};
+use std::process::ExitCode;
+
+/// Roadstead's HTTP API. Without a command it serves.
+///
+/// Everything is configured by the environment, and by the file that ROADSTEAD_CONFIG names; docs/configuration.md lists the variables.
+#[derive(Parser)]
+#[command(name = "roadstead-api", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API (the default)
+    Serve,
+    /// Apply what is missing of the database's schema, and exit; several at once are safe
+    Migrate,
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// List tenants, and set what they may use
+    #[command(subcommand)]
+    Tenants(tenants::Command),
+    /// Ask the API on this machine whether it is ready; exit status 0 if it is
+    Healthcheck(Healthcheck),
+}
+
+#[derive(Args)]
+struct Healthcheck {
+    /// Ask only whether it is alive
+    #[arg(long)]
+    live: bool,
+}
+
+fn main() -> ExitCode {
+    if let Err(already) = rustls::crypto::ring::default_provider().install_default() {
+        eprintln!("error: another TLS provider was installed before: {already:?}");
+        return ExitCode::FAILURE;
+    }
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(cli.command.unwrap_or(Command::Serve))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ConfigErrors>() => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => run::serve(Reader::from_environment()).await,
+        Command::Migrate => run::migrate(&admin()?).await,
+        Command::Keys(command) => keys::run(command, &admin()?).await,
+        Command::Tenants(command) => tenants::run(command, &admin()?).await,
+        Command::Healthcheck(Healthcheck { live }) => healthcheck::run(Reader::from_environment(), live).await,
+    }
+}
+
+fn admin() -> Result<AdminConfig, ConfigErrors> {
+    let mut reader = Reader::from_environment();
+    let config = AdminConfig::read(&mut reader);
+    reader.finish(config)
+}

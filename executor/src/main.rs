@@ -1,1 +1,51 @@
-fn main() {}
+//! `roadstead-executor`: runs one attempt of one workflow, and speaks HTTP with the API and the object store alone.
+//!
+//! It is started once per attempt, reads its bootstrap document from standard input, and ends with a status that says how
+//! far it came ([`exit::Exit`]). One thread does everything; others only read large files.
+
+mod api;
+mod attempt;
+mod bootstrap;
+mod clock;
+mod conclude;
+mod confine;
+mod environment;
+mod exit;
+mod finish;
+mod halt;
+mod heartbeat;
+mod http;
+mod input;
+mod lease;
+mod random;
+mod report;
+mod run;
+mod ship;
+mod start;
+mod workspace;
+
+use environment::Environment;
+use exit::Exit;
+use std::process::ExitCode;
+
+/// musl's own allocator maps a page for each size it is asked for, which a process that lives for a millisecond feels.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+fn main() -> ExitCode {
+    let exit = begin().unwrap_or_else(|error| Exit::Unusable(error.to_string()));
+    if exit != Exit::Reported {
+        eprintln!("roadstead-executor: {exit}");
+    }
+    ExitCode::from(exit.status())
+}
+
+fn begin() -> Result<Exit, Box<dyn std::error::Error>> {
+    confine::confine()?;
+    let bootstrap = bootstrap::read()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let exit = runtime.block_on(attempt::attempt(bootstrap, Environment::read()));
+    // A reader of a file that is no longer wanted is not waited for.
+    runtime.shutdown_background();
+    Ok(exit)
+}

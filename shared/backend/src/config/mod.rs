@@ -374,6 +374,11 @@ pub fn extra_roots_file() -> Option<PathBuf> {
     std::env::var_os("SSL_CERT_FILE").map(PathBuf::from)
 }
 
+/// Where programs are looked for; steps of the process launcher get it.
+pub fn search_path() -> Option<std::ffi::OsString> {
+    std::env::var_os("PATH").filter(|path| !path.is_empty())
+}
+
 /// The web identity of the pod, when S3's keys come from one (AWS's variables).
 pub fn web_identity() -> Option<(String, PathBuf)> {
     let role = std::env::var("AWS_ROLE_ARN").ok()?;

@@ -80,7 +80,8 @@ struct Scripts {
     take: Script,
     done: Script,
     reclaim: Script,
-    head: Script,
+    touch: Script,
+    oldest: Script,
     ring: Script,
 }
 
@@ -98,7 +99,8 @@ impl Dispatch {
             take: Script::new(include_str!("lua/take.lua")),
             done: Script::new(include_str!("lua/done.lua")),
             reclaim: Script::new(include_str!("lua/reclaim.lua")),
-            head: Script::new(include_str!("lua/head.lua")),
+            touch: Script::new(include_str!("lua/touch.lua")),
+            oldest: Script::new(include_str!("lua/oldest.lua")),
             ring: Script::new(include_str!("lua/ring.lua")),
         };
         Ok(Self { pool, client, keys: Keys::new(&config.prefix), scripts: scripts.into() })
@@ -167,14 +169,7 @@ impl Dispatch {
                 }
             })
             .await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(tenant, rank, entry, id)| {
-                let stream = Stream { tenant, priority: Priority::from_rank(rank) };
-                // An entry that is no id is nobody's: it stays pending and is swept away with the stream.
-                Some(Taken { stream, entry, id: id.parse().ok()? })
-            })
-            .collect())
+        Ok(taken(rows))
     }
 
     /// Acknowledges and deletes entries whose outcome is recorded.
@@ -190,22 +185,47 @@ impl Dispatch {
         .await
     }
 
-    /// Appends anew what was delivered to some consumer `idle` ago and never acknowledged: its worker is dead. Answers how many.
-    pub async fn reclaim(&self, consumer: &str, idle: Duration) -> Result<usize, DispatchError> {
-        self.run(&self.scripts.reclaim, |script| {
-            script.arg(consumer).arg(idle.as_millis() as u64);
+    /// Delivers to `consumer` what some consumer was given `idle` ago and neither acknowledged nor touched since: its worker is dead.
+    /// The entries keep their places. At most `max`; the rest comes with the next call.
+    pub async fn reclaim(&self, consumer: &str, idle: Duration, max: usize) -> Result<Vec<Taken>, DispatchError> {
+        let rows: Vec<(String, i16, String, String)> = self
+            .run(&self.scripts.reclaim, |script| {
+                script.arg(consumer).arg(idle.as_millis() as u64).arg(max);
+            })
+            .await?;
+        Ok(taken(rows))
+    }
+
+    /// Says that `consumer` still has these entries, so that nobody reclaims them.
+    pub async fn touch(&self, consumer: &str, entries: &[Taken]) -> Result<(), DispatchError> {
+        self.run(&self.scripts.touch, |script| {
+            script.arg(consumer);
+            for entry in entries {
+                script.arg(&entry.stream.tenant).arg(entry.stream.priority.rank()).arg(&entry.entry);
+            }
         })
         .await
     }
 
-    /// The first entry of a stream that no consumer was given; `None`: there is none.
-    pub async fn head(&self, stream: &Stream) -> Result<Option<ExecutionId>, DispatchError> {
+    /// The oldest entry of a stream, be it given to a consumer or not; `None`: there is none. What was queued before it is not in the stream.
+    pub async fn oldest(&self, stream: &Stream) -> Result<Option<ExecutionId>, DispatchError> {
         let id: Option<String> = self
-            .run(&self.scripts.head, |script| {
+            .run(&self.scripts.oldest, |script| {
                 script.arg(&stream.tenant).arg(stream.priority.rank());
             })
             .await?;
         Ok(id.and_then(|id| id.parse().ok()))
+    }
+
+    /// How many entries a stream holds, those with consumers included.
+    pub async fn depth(&self, stream: &Stream) -> Result<usize, DispatchError> {
+        self.command(redis::cmd("XLEN").arg(self.keys.stream_of_member(&self.keys.member(stream)))).await
+    }
+
+    /// Notes a tenant's share of the ring; appending does so too.
+    pub async fn note_share(&self, tenant: &str, share: Share) -> Result<(), DispatchError> {
+        let value = format!("{} {}", share.weight, share.max_concurrent.unwrap_or(-1));
+        self.command(redis::cmd("HSET").arg(self.keys.shares()).arg(tenant).arg(value)).await
     }
 
     /// Wakes a waiting worker.
@@ -264,6 +284,16 @@ impl Dispatch {
             self.command(redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
         answer.ok().map(|(_, policy)| policy)
     }
+}
+
+fn taken(rows: Vec<(String, i16, String, String)>) -> Vec<Taken> {
+    rows.into_iter()
+        .filter_map(|(tenant, rank, entry, id)| {
+            let stream = Stream { tenant, priority: Priority::from_rank(rank) };
+            // An entry that is no id is nobody's: it stays pending and is swept away with the stream.
+            Some(Taken { stream, entry, id: id.parse().ok()? })
+        })
+        .collect()
 }
 
 impl std::fmt::Debug for Dispatch {

@@ -1,21 +1,19 @@
 //! Claiming: berths are given out under the cap, one claimer at a time, against the attempts that still hold one.
 //!
 //! A berth is held from the claim until the launcher saw the attempt's process or pod end (`released_at`), so that live Jobs never
-//! exceed the cap, not even for the moment between a reported end and the process's exit.
+//! exceed the cap, not even for the moment between a reported end and the process's exit. When another worker has taken a launch
+//! over, the berth is that worker's to give back.
 
 use super::statement::statement;
-use super::{Connection, StoreResult};
+use super::{Connection, StoreError, StoreResult};
 use crate::config::LaunchTimes;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use roadstead_domain::execution::{Event, Next, State, next};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
-
-/// Held for the length of a claim, so that two workers can't both take the last berth ("roadclam").
-const CLAIM_LOCK: &str = "SELECT pg_advisory_xact_lock(8245918687350939501)";
 
 /// How the berths stand.
 #[derive(Clone, Debug, Default)]
@@ -56,10 +54,12 @@ pub struct Wanted {
 /// What became of a wanted id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is this worker's to launch.
-    Claimed { attempt: i32, timeout_seconds: i32 },
-    /// It is queued, but there is no berth for it: the cap is reached, or the tenant's own limit.
+    /// It is this worker's to launch; it was queued for so long.
+    Claimed { attempt: i32, timeout_seconds: i32, waited_ms: i64 },
+    /// It is queued, but the cap is reached.
     NoBerth,
+    /// It is queued, but its tenant's own limit is reached.
+    TenantFull,
     /// A duplicate, cancelled or expired: acknowledge and drop.
     NotQueued,
 }
@@ -72,7 +72,14 @@ struct ClaimRow {
     attempt: Option<i32>,
     #[diesel(sql_type = Nullable<Integer>)]
     timeout_seconds: Option<i32>,
+    #[diesel(sql_type = BigInt)]
+    waited_ms: i64,
+    #[diesel(sql_type = Bool)]
+    tenant_full: bool,
 }
+
+/// Held for the length of a claim, so that two workers can't both take the last berth ("roadclam").
+const CLAIM_LOCK: &str = "SELECT pg_advisory_xact_lock(8245918687350939501)";
 
 const CLAIM: &str = "
 WITH wanted AS (
@@ -80,14 +87,14 @@ WITH wanted AS (
 ), live AS (
     SELECT tenant, count(*) AS live FROM attempts WHERE released_at IS NULL GROUP BY tenant
 ), candidate AS (
-    SELECT w.tenant, w.id, w.launch_hash, w.place, n.max_concurrent, COALESCE(l.live, 0) AS live,
-           row_number() OVER (PARTITION BY w.tenant ORDER BY w.place) AS nth
+    SELECT w.tenant, w.id, w.launch_hash, w.place, e.queued_at, COALESCE(l.live, 0)
+               + row_number() OVER (PARTITION BY w.tenant ORDER BY w.place) > n.max_concurrent IS TRUE AS tenant_full
     FROM wanted w
     JOIN executions e ON e.tenant = w.tenant AND e.id = w.id AND e.state = {}
     JOIN tenants n ON n.name = w.tenant
     LEFT JOIN live l ON l.tenant = w.tenant
 ), chosen AS (
-    SELECT * FROM candidate WHERE max_concurrent IS NULL OR live + nth <= max_concurrent
+    SELECT * FROM candidate WHERE NOT tenant_full
     ORDER BY place LIMIT GREATEST(0, {}::int8 - (SELECT COALESCE(sum(live), 0) FROM live))
 ), claimed AS (
     UPDATE executions e SET state = {}, attempt = e.attempt + 1
@@ -99,7 +106,8 @@ WITH wanted AS (
 ), told AS (
     INSERT INTO execution_events (execution_id, kind, attempt, detail) SELECT id, 'claimed', attempt, {} FROM claimed
 )
-SELECT w.id, c.attempt, c.timeout_seconds
+SELECT w.id, c.attempt, c.timeout_seconds, w.tenant_full,
+       GREATEST(0, extract(epoch FROM now() - w.queued_at) * 1000)::int8 AS waited_ms
 FROM candidate w LEFT JOIN claimed c ON c.id = w.id";
 
 /// Claims what fits under `cap` and the tenants' own limits, in the order given. The answers are by id; an id that is not in them twice
@@ -111,6 +119,19 @@ pub async fn claim(
     cap: i64,
     times: LaunchTimes,
 ) -> StoreResult<HashMap<ExecutionId, Claim>> {
+    Ok(release_and_claim(connection, &[], wanted, worker, cap, times).await?.1)
+}
+
+/// Gives back berths and claims anew in one commit: under load a berth is taken again the moment it is free.
+/// Answers what [`release`] does, and what [`claim`] does.
+pub async fn release_and_claim(
+    connection: &mut Connection,
+    gone: &[AttemptId],
+    wanted: &[Wanted],
+    worker: &str,
+    cap: i64,
+    times: LaunchTimes,
+) -> StoreResult<(HashSet<AttemptId>, HashMap<ExecutionId, Claim>)> {
     debug_assert_eq!(next(State::Queued, Event::Claim), Next::To(State::Launching));
     let mut seen = HashSet::new();
     let once: Vec<&Wanted> = wanted.iter().filter(|w| seen.insert(w.id)).collect();
@@ -126,32 +147,54 @@ pub async fn claim(
         .bind::<Double, _>(times.launch_lease.as_secs_f64())
         .bind::<Double, _>(times.start_timeout.as_secs_f64())
         .bind::<Text, _>(worker.to_owned());
-    let rows: Vec<ClaimRow> = connection
+    let (released, rows): (HashSet<AttemptId>, Vec<ClaimRow>) = connection
         .transaction(async |connection| {
             connection.batch_execute(CLAIM_LOCK).await?;
-            claim.load(connection).await
+            let released = if gone.is_empty() { HashSet::new() } else { release(connection, worker, gone).await? };
+            Ok::<_, StoreError>((released, claim.load(connection).await?))
         })
         .await?;
     let mut answers: HashMap<ExecutionId, Claim> = wanted.iter().map(|w| (w.id, Claim::NotQueued)).collect();
     for row in rows {
         let answer = match row.attempt.zip(row.timeout_seconds) {
-            Some((attempt, timeout_seconds)) => Claim::Claimed { attempt, timeout_seconds },
+            Some((attempt, timeout_seconds)) => Claim::Claimed { attempt, timeout_seconds, waited_ms: row.waited_ms },
+            None if row.tenant_full => Claim::TenantFull,
             None => Claim::NoBerth,
         };
         answers.insert(ExecutionId(row.id), answer);
     }
-    Ok(answers)
+    Ok((released, answers))
 }
 
-/// Gives back the berths of attempts whose process or pod is gone.
-pub async fn release(connection: &mut Connection, attempts: &[AttemptId]) -> StoreResult<()> {
-    statement(
-        "UPDATE attempts a SET released_at = now() FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
-         WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.released_at IS NULL",
-    )
-    .bind::<Array<SqlUuid>, Vec<Uuid>>(attempts.iter().map(|a| a.execution_id.0).collect())
-    .bind::<Array<Integer>, Vec<i32>>(attempts.iter().map(|a| a.attempt).collect())
-    .execute(connection)
-    .await?;
-    Ok(())
+#[derive(QueryableByName)]
+struct ReleasedRow {
+    #[diesel(sql_type = SqlUuid)]
+    execution_id: Uuid,
+    #[diesel(sql_type = Integer)]
+    attempt: i32,
+}
+
+const RELEASE: &str = "
+UPDATE attempts a SET released_at = now() FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
+WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.worker = {}
+  AND a.released_at IS NULL AND a.finished_at IS NOT NULL
+RETURNING a.execution_id, a.attempt";
+
+/// Gives back the berths of a worker's attempts whose end is recorded and whose process or pod it saw end. Answers whose berths these were;
+/// of the others some are still to be settled.
+pub async fn release(
+    connection: &mut Connection,
+    worker: &str,
+    gone: &[AttemptId],
+) -> StoreResult<HashSet<AttemptId>> {
+    let rows: Vec<ReleasedRow> = statement(RELEASE)
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(gone.iter().map(|a| a.execution_id.0).collect())
+        .bind::<Array<Integer>, Vec<i32>>(gone.iter().map(|a| a.attempt).collect())
+        .bind::<Text, _>(worker.to_owned())
+        .load(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt })
+        .collect())
 }

@@ -4,12 +4,13 @@ use super::settle::{Live, Settlement, Witness, settle};
 use super::statement::statement;
 use super::{Connection, StoreResult};
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, Binary, Bool, Integer, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Binary, Bool, Double, Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use roadstead_domain::attempt::protocol::Finish;
 use roadstead_domain::execution::State;
 use roadstead_domain::execution::retry::Standing;
 use roadstead_domain::ids::AttemptId;
+use std::time::Duration;
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub enum Finished {
     Settled {
         tenant: String,
         state: State,
+        /// Since the attempt's start.
+        ran: Duration,
     },
     /// This executor's end was settled before: a lost reply, or its other witness was quicker.
     Before,
@@ -47,11 +50,14 @@ struct Row {
     cancel_requested: bool,
     #[diesel(sql_type = Bool)]
     ended: bool,
+    #[diesel(sql_type = Double)]
+    ran_seconds: f64,
 }
 
 const SESSIONS: &str = "
 SELECT i.place, a.tenant, e.state, e.max_attempts, e.cancel_requested_at IS NOT NULL AS cancel_requested,
-       a.finished_at IS NOT NULL OR e.attempt <> a.attempt OR e.state <> 'running' AS ended
+       a.finished_at IS NOT NULL OR e.attempt <> a.attempt OR e.state <> 'running' AS ended,
+       COALESCE(extract(epoch FROM now() - a.started_at), 0)::float8 AS ran_seconds
 FROM UNNEST({}::int[], {}::uuid[], {}::int[], {}::bytea[]) AS i (place, execution_id, attempt, session_hash)
 JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.session_hash = i.session_hash
 JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id";
@@ -69,15 +75,16 @@ pub async fn finish(connection: &mut Connection, batch: &[Report]) -> StoreResul
                 answers[place] = Finished::Before;
                 continue;
             }
-            decided.push((place, settlement(row, &batch[place])));
+            let ran = Duration::from_secs_f64(row.ran_seconds.max(0.0));
+            decided.push((place, ran, settlement(row, &batch[place])));
         }
-        let settlements: Vec<Settlement> = decided.iter().map(|(_, s)| s.clone()).collect();
+        let settlements: Vec<Settlement> = decided.iter().map(|(_, _, s)| s.clone()).collect();
         let applied = settle(connection, &settlements).await?;
         open.clear();
-        for ((place, settlement), applied) in decided.into_iter().zip(applied) {
+        for ((place, ran, settlement), applied) in decided.into_iter().zip(applied) {
             match settlement.next_state() {
                 Some(state) if applied => {
-                    answers[place] = Finished::Settled { tenant: settlement.live.tenant, state };
+                    answers[place] = Finished::Settled { tenant: settlement.live.tenant, state, ran };
                 }
                 Some(_) => open.push(place),
                 None => {}

@@ -1,9 +1,11 @@
-//! Following: a reader of a live log says so, and the executor hears of it at its next heartbeat.
+//! Following a log: what a reader sees of its growth, and that somebody reads, which the executor hears of at its next heartbeat.
 
 use super::statement::statement;
 use super::{Connection, StoreResult};
-use diesel::sql_types::{Double, Integer, Text, Uuid as SqlUuid};
+use diesel::QueryableByName;
+use diesel::sql_types::{Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use roadstead_domain::execution::State;
 use roadstead_domain::ids::ExecutionId;
 use std::time::Duration;
 
@@ -26,4 +28,56 @@ pub async fn follow(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// How far the logs of an execution have grown.
+#[derive(Clone, Debug)]
+pub struct Growth {
+    pub state: State,
+    /// In order.
+    pub attempts: Vec<AttemptLog>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptLog {
+    pub attempt: i32,
+    pub started: bool,
+    /// Nothing will be added to it.
+    pub finished: bool,
+    pub last_seq: Option<i32>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    state: String,
+    #[diesel(sql_type = Nullable<Integer>)]
+    attempt: Option<i32>,
+    #[diesel(sql_type = Bool)]
+    started: bool,
+    #[diesel(sql_type = Bool)]
+    finished: bool,
+    #[diesel(sql_type = Nullable<Integer>)]
+    last_seq: Option<i32>,
+}
+
+const GROWTH: &str = "
+SELECT e.state, a.attempt, a.started_at IS NOT NULL AS started, a.finished_at IS NOT NULL AS finished,
+       (SELECT max(s.seq) FROM log_segments s WHERE s.execution_id = e.id AND s.attempt = a.attempt) AS last_seq
+FROM executions e LEFT JOIN attempts a ON a.tenant = e.tenant AND a.execution_id = e.id
+WHERE e.tenant = {} AND e.id = {} ORDER BY a.attempt";
+
+/// One look, from one snapshot: a finished attempt's `last_seq` is its last. `None`: no such execution in this tenant.
+pub async fn growth(connection: &mut Connection, tenant: &str, id: ExecutionId) -> StoreResult<Option<Growth>> {
+    let rows: Vec<Row> =
+        statement(GROWTH).bind::<Text, _>(tenant.to_owned()).bind::<SqlUuid, _>(id.0).load(connection).await?;
+    let Some(state) = rows.as_slice().first().map(|row| super::query::state(&row.state)) else { return Ok(None) };
+    let attempts = rows
+        .into_iter()
+        .filter_map(|row| {
+            let Row { started, finished, last_seq, .. } = row;
+            Some(AttemptLog { attempt: row.attempt?, started, finished, last_seq })
+        })
+        .collect();
+    Ok(Some(Growth { state, attempts }))
 }

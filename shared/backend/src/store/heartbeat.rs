@@ -17,7 +17,7 @@ pub struct Beat {
     pub attempt: AttemptId,
     /// SHA-256 of the session token.
     pub session_hash: Vec<u8>,
-    /// The whole list of step reports as JSON, when something in it changed.
+    /// A JSON array of the step reports that changed; they take the place of those with the same ids.
     pub steps: Option<String>,
     pub segments: Vec<Segment>,
 }
@@ -41,7 +41,12 @@ WITH beat AS (
                    AND a.finished_at IS NULL
     JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt AND e.state = 'running'
 ), renewed AS (
-    UPDATE attempts a SET lease_expires_at = now() + make_interval(secs => {}), steps = COALESCE(b.steps, a.steps)
+    UPDATE attempts a SET lease_expires_at = now() + make_interval(secs => {}),
+           steps = CASE WHEN b.steps IS NULL OR a.steps IS NULL THEN COALESCE(b.steps, a.steps) ELSE (
+               SELECT COALESCE(json_agg(COALESCE(n.step, k.step) ORDER BY k.place, n.place), '[]')::text
+               FROM json_array_elements(a.steps::json) WITH ORDINALITY AS k (step, place)
+               FULL JOIN json_array_elements(b.steps::json) WITH ORDINALITY AS n (step, place)
+                   ON n.step ->> 'id' = k.step ->> 'id') END
     FROM beat b
     WHERE a.execution_id = b.execution_id AND a.attempt = b.attempt AND a.finished_at IS NULL
       AND (b.steps IS NOT NULL OR b.lease_expires_at < now() + make_interval(secs => {}))

@@ -13,10 +13,32 @@ use uuid::Uuid;
 /// Why an attempt is overdue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
-    /// No start was granted in time.
+    /// No start was granted in time; or its worker died before the launch, and it is to be cancelled anyway.
     Start,
     /// Its executor has not renewed the lease: by its own clock it stopped its children before.
     Lease,
+    /// Its executor should have ended it at the run deadline and has not. Once it is settled its next heartbeat is refused, and it stops.
+    Run,
+}
+
+/// An executor ends its attempt at the deadline by itself; the supervisor steps in this much later.
+const RUN_DEADLINE_SLACK_SECONDS: f64 = 60.0;
+/// A worker that is present has this long to end what is overdue, process and all, before it is settled without a witness.
+const WORKER_SLACK_SECONDS: f64 = 10.0;
+
+/// An attempt past a deadline.
+#[derive(Clone, Debug)]
+pub struct Late {
+    pub tenant: String,
+    pub attempt: AttemptId,
+    pub why: Overdue,
+    /// The worker that launched it is present and still has its time to end it.
+    pub worker_may_end_it: bool,
+}
+
+/// The lease by which a worker with attempts says that it is present, and sees to their berths itself.
+pub fn presence(worker: &str) -> String {
+    format!("worker:{worker}")
 }
 
 #[derive(QueryableByName)]
@@ -29,31 +51,56 @@ struct OverdueRow {
     attempt: i32,
     #[diesel(sql_type = Bool)]
     started: bool,
+    #[diesel(sql_type = Bool)]
+    silent: bool,
+    #[diesel(sql_type = Bool)]
+    worker_may_end_it: bool,
 }
 
 const OVERDUE: &str = "
-SELECT tenant, execution_id, attempt, started_at IS NOT NULL AS started FROM attempts
-WHERE released_at IS NULL AND finished_at IS NULL
-  AND ((started_at IS NULL AND start_deadline < now()) OR (started_at IS NOT NULL AND lease_expires_at < now()))
+SELECT tenant, execution_id, attempt, started, silent,
+       late_since > now() - make_interval(secs => {})
+           AND EXISTS (SELECT 1 FROM leases l WHERE l.name = 'worker:' || worker AND l.expires_at > now()) AS worker_may_end_it
+FROM (SELECT a.tenant, a.execution_id, a.attempt, a.worker, a.started_at IS NOT NULL AS started,
+             COALESCE(a.lease_expires_at < now(), false) AS silent,
+             CASE WHEN a.started_at IS NOT NULL THEN LEAST(a.lease_expires_at, a.run_deadline + make_interval(secs => {}))
+                  WHEN a.launched_at IS NULL AND e.cancel_requested_at IS NOT NULL
+                      THEN LEAST(a.start_deadline, a.launch_lease_expires_at)
+                  ELSE a.start_deadline END AS late_since
+      FROM attempts a JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
+      WHERE a.released_at IS NULL AND a.finished_at IS NULL) AS live
+WHERE late_since < now()
 LIMIT {}";
 
-pub async fn overdue(connection: &mut Connection, limit: i64) -> StoreResult<Vec<(String, AttemptId, Overdue)>> {
-    let rows: Vec<OverdueRow> = statement(OVERDUE).bind::<BigInt, _>(limit).load(connection).await?;
+pub async fn overdue(connection: &mut Connection, limit: i64) -> StoreResult<Vec<Late>> {
+    let rows: Vec<OverdueRow> = statement(OVERDUE)
+        .bind::<Double, _>(WORKER_SLACK_SECONDS)
+        .bind::<Double, _>(RUN_DEADLINE_SLACK_SECONDS)
+        .bind::<BigInt, _>(limit)
+        .load(connection)
+        .await?;
     Ok(rows
         .into_iter()
-        .map(|row| {
-            let id = AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt };
-            (row.tenant, id, if row.started { Overdue::Lease } else { Overdue::Start })
+        .map(|row| Late {
+            tenant: row.tenant,
+            attempt: AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt },
+            why: match (row.started, row.silent) {
+                (false, _) => Overdue::Start,
+                (true, true) => Overdue::Lease,
+                (true, false) => Overdue::Run,
+            },
+            worker_may_end_it: row.worker_may_end_it,
         })
         .collect())
 }
 
-/// Gives back berths of attempts that ended `grace` ago and whose launcher has not said that they are gone: it died.
-/// Answers how many.
+/// Gives back berths of attempts that ended `grace` ago and whose worker is not present, so that it can't say when their processes are
+/// gone. Answers how many.
 pub async fn release_forgotten(connection: &mut Connection, grace: Duration) -> StoreResult<usize> {
     Ok(statement(
-        "UPDATE attempts SET released_at = now()
-         WHERE released_at IS NULL AND finished_at < now() - make_interval(secs => {})",
+        "UPDATE attempts a SET released_at = now()
+         WHERE a.released_at IS NULL AND a.finished_at < now() - make_interval(secs => {})
+           AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.name = 'worker:' || a.worker AND l.expires_at > now())",
     )
     .bind::<Double, _>(grace.as_secs_f64())
     .execute(connection)

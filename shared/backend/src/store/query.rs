@@ -230,19 +230,36 @@ pub struct Attempt {
     /// JSON: `[StepReport]`.
     #[diesel(sql_type = Nullable<Text>)]
     pub steps: Option<String>,
-    /// JSON: `[Artifact]`.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub artifacts: Option<String>,
 }
 
 const ATTEMPTS: &str = "
 SELECT attempt, COALESCE(outcome, CASE WHEN started_at IS NULL THEN 'launching' ELSE 'running' END) AS state,
-       reason_code, reason_message, worker, claimed_at, launched_at, started_at, finished_at, steps, artifacts
+       reason_code, reason_message, worker, claimed_at, launched_at, started_at, finished_at, steps
 FROM attempts WHERE tenant = {} AND execution_id = {} ORDER BY attempt";
 
 /// In order; empty when there is no such execution in this tenant, too.
 pub async fn attempts(connection: &mut Connection, tenant: &str, id: ExecutionId) -> StoreResult<Vec<Attempt>> {
     Ok(by_execution(ATTEMPTS, tenant, id).load(connection).await?)
+}
+
+/// What the current attempt of an execution left behind.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Manifest {
+    /// The current attempt; 0 before the first.
+    #[diesel(sql_type = Integer)]
+    pub attempt: i32,
+    /// JSON: `[Artifact]`; `None` while it has not reported its end.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub artifacts: Option<String>,
+}
+
+const MANIFEST: &str = "
+SELECT e.attempt, a.artifacts
+FROM executions e LEFT JOIN attempts a ON a.tenant = e.tenant AND a.execution_id = e.id AND a.attempt = e.attempt
+WHERE e.tenant = {} AND e.id = {}";
+
+pub async fn manifest(connection: &mut Connection, tenant: &str, id: ExecutionId) -> StoreResult<Option<Manifest>> {
+    Ok(by_execution(MANIFEST, tenant, id).get_result(connection).await.optional()?)
 }
 
 /// An entry of the timeline.

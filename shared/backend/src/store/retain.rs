@@ -64,3 +64,8 @@ pub async fn delete(connection: &mut Connection, executions: &[(String, Executio
         .await?;
     Ok(())
 }
+
+/// Forgets leases that ran out a day ago: of workers that died.
+pub async fn forget_leases(connection: &mut Connection) -> StoreResult<usize> {
+    Ok(statement("DELETE FROM leases WHERE expires_at < now() - interval '1 day'").execute(connection).await?)
+}

@@ -241,13 +241,28 @@ SELECT e.tenant, e.id, e.attempt, e.state, e.max_attempts, e.cancel_requested_at
 FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
 JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.finished_at IS NULL
 JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt
-WHERE e.state IN ('launching', 'running')";
+WHERE e.state IN ('launching', 'running') AND ({}::text IS NULL OR a.worker = {}::text)";
 
-/// Those of the attempts that are current and live.
-pub async fn live(connection: &mut Connection, attempts: &[AttemptId]) -> StoreResult<Vec<Live>> {
+/// Who saw an attempt's end.
+#[derive(Clone, Debug)]
+pub enum Observer {
+    /// The worker that launched it. When another worker has taken the launch over, what this one saw end was another process.
+    Launcher { worker: String },
+    /// The supervisor, from the rows: a deadline or a lease.
+    Supervisor,
+}
+
+/// Those of the attempts that are current and live, and this observer's to judge.
+pub async fn live(connection: &mut Connection, attempts: &[AttemptId], observer: &Observer) -> StoreResult<Vec<Live>> {
+    let worker = match observer {
+        Observer::Launcher { worker } => Some(worker.clone()),
+        Observer::Supervisor => None,
+    };
     let rows: Vec<LiveRow> = statement(LIVE)
         .bind::<Array<SqlUuid>, Vec<Uuid>>(attempts.iter().map(|a| a.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(attempts.iter().map(|a| a.attempt).collect())
+        .bind::<Nullable<Text>, _>(worker.clone())
+        .bind::<Nullable<Text>, _>(worker)
         .load(connection)
         .await?;
     Ok(rows.into_iter().map(Live::from).collect())
@@ -258,11 +273,12 @@ pub async fn live(connection: &mut Connection, attempts: &[AttemptId]) -> StoreR
 pub async fn settle_one(
     connection: &mut Connection,
     id: AttemptId,
+    observer: &Observer,
     witness: Witness,
     release: bool,
 ) -> StoreResult<Option<State>> {
     for _ in 0..3 {
-        let Some(live) = live(connection, &[id]).await?.pop() else { return Ok(None) };
+        let Some(live) = live(connection, &[id], observer).await?.pop() else { return Ok(None) };
         let settlement = Settlement { live, witness: witness.clone(), release };
         let to = settlement.next_state();
         if settle(connection, &[settlement]).await?[0] {

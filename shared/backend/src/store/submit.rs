@@ -131,6 +131,19 @@ pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreR
     Ok(answers.into_iter().map(|answer| answer.unwrap_or(Submitted::KeyReused)).collect())
 }
 
+/// What would be answered to a key that may have been used before, if nothing were recorded; `None`: it was not used.
+pub async fn look_up(
+    connection: &mut Connection,
+    tenant: &str,
+    key: &IdempotencyKey,
+) -> StoreResult<Option<Submitted>> {
+    let asked = Submission { tenant: tenant.to_owned(), idempotency: Some(key.clone()), executions: Vec::new() };
+    let mut answers = [None];
+    answer_repeats(connection, &[asked], &mut answers).await?;
+    let [answer] = answers;
+    Ok(answer)
+}
+
 async fn answer_repeats(
     connection: &mut Connection,
     batch: &[Submission],

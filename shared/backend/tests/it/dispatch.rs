@@ -30,14 +30,16 @@ async fn entries_come_in_order_and_are_gone_when_done() {
     enqueue(&dispatch, "a", Priority::Normal, &all).await;
     let taken = take(&dispatch, 3).await;
     assert_eq!(taken.iter().map(|t| t.id).collect::<Vec<_>>(), all[..3]);
-    assert_eq!(dispatch.head(&stream("a", Priority::Normal)).await.unwrap(), Some(all[3]));
+    assert_eq!(dispatch.oldest(&stream("a", Priority::Normal)).await.unwrap(), Some(all[0]), "taken, but not done");
+    assert_eq!(dispatch.depth(&stream("a", Priority::Normal)).await.unwrap(), 5);
     let rest = take(&dispatch, 10).await;
     assert_eq!(rest.len(), 2);
     assert!(take(&dispatch, 10).await.is_empty());
     dispatch.done(&taken).await.unwrap();
+    assert_eq!(dispatch.oldest(&stream("a", Priority::Normal)).await.unwrap(), Some(all[3]));
     dispatch.done(&rest).await.unwrap();
-    assert_eq!(dispatch.head(&stream("a", Priority::Normal)).await.unwrap(), None);
-    assert_eq!(dispatch.reclaim("other", Duration::ZERO).await.unwrap(), 0, "nothing is pending");
+    assert_eq!(dispatch.oldest(&stream("a", Priority::Normal)).await.unwrap(), None);
+    assert!(dispatch.reclaim("other", Duration::ZERO, 10).await.unwrap().is_empty(), "nothing is pending");
 }
 
 #[tokio::test]
@@ -112,11 +114,29 @@ async fn what_a_dead_worker_took_comes_again() {
     let all = ids(3);
     enqueue(&dispatch, "a", Priority::Normal, &all).await;
     assert_eq!(dispatch.take("dead", 2, &HashMap::new()).await.unwrap().len(), 2);
-    assert_eq!(dispatch.reclaim("me", Duration::from_secs(60)).await.unwrap(), 0, "it may be alive");
-    assert_eq!(dispatch.reclaim("me", Duration::ZERO).await.unwrap(), 2);
-    let mut again: Vec<_> = take(&dispatch, 10).await.into_iter().map(|t| t.id).collect();
-    again.sort();
-    assert_eq!(again, all);
+    assert!(dispatch.reclaim("me", Duration::from_secs(60), 10).await.unwrap().is_empty(), "it may be alive");
+    let first = dispatch.reclaim("me", Duration::ZERO, 1).await.unwrap();
+    assert_eq!(first.iter().map(|t| t.id).collect::<Vec<_>>(), all[..1]);
+    dispatch.done(&first).await.unwrap();
+    let second = dispatch.reclaim("me", Duration::ZERO, 10).await.unwrap();
+    assert_eq!(second.iter().map(|t| t.id).collect::<Vec<_>>(), all[1..2], "in its place, and not what nobody was given");
+    assert_eq!(take(&dispatch, 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_touched_is_not_reclaimed() {
+    let dispatch = dispatch().await;
+    enqueue(&dispatch, "a", Priority::Normal, &ids(2)).await;
+    let taken = take(&dispatch, 2).await;
+    let idle = Duration::from_millis(300);
+    let began = std::time::Instant::now();
+    let mut reclaimed = Vec::new();
+    while reclaimed.is_empty() {
+        dispatch.touch("me", &taken[..1]).await.unwrap();
+        reclaimed = dispatch.reclaim("other", idle, 10).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "the other entry must come");
+    }
+    assert_eq!(reclaimed.iter().map(|t| &t.entry).collect::<Vec<_>>(), [&taken[1].entry]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use roadstead_backend::store::claim::{self, Claim};
 use roadstead_backend::store::finish::{Finished, Report};
 use roadstead_backend::store::heartbeat::{Beat, heartbeat};
 use roadstead_backend::store::overdue::{self, Overdue};
-use roadstead_backend::store::settle::{Witness, settle_one};
+use roadstead_backend::store::settle::{Observer, Witness, settle_one};
 use roadstead_backend::store::start::{self, Start};
 use roadstead_backend::store::submit::{IdempotencyKey, Submission, Submitted, submit};
 use roadstead_backend::store::{Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows};
@@ -99,7 +99,7 @@ async fn a_tenants_own_limit_holds_below_the_cap() {
         ids.push(submitted(c, execution()).await);
     }
     let answers = try_claim(c, &ids, 100).await;
-    assert_eq!(answers.iter().filter(|a| matches!(a, Claim::NoBerth)).count(), 2, "{answers:?}");
+    assert_eq!(answers.iter().filter(|a| matches!(a, Claim::TenantFull)).count(), 2, "{answers:?}");
     assert!(matches!(answers[0], Claim::Claimed { attempt: 1, .. }), "in the order given");
 }
 
@@ -111,7 +111,7 @@ async fn a_berth_is_held_until_the_process_is_seen_to_end() {
     let waiting = submitted(c, execution()).await;
     report(c, attempt, SESSION, Status::Succeeded).await;
     assert_eq!(try_claim(c, &[waiting], 1).await, [Claim::NoBerth]);
-    claim::release(c, &[attempt]).await.unwrap();
+    claim::release(c, "worker-1", &[attempt]).await.unwrap();
     assert!(matches!(try_claim(c, &[waiting], 1).await[..], [Claim::Claimed { .. }]));
 }
 
@@ -123,6 +123,10 @@ async fn a_berth_whose_launcher_died_is_given_back_after_a_grace() {
     report(c, done, SESSION, Status::Succeeded).await;
     assert_eq!(overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(), 0);
     sql(c, "UPDATE attempts SET finished_at = finished_at - interval '3 seconds'").await;
+    let presence = overdue::presence("worker-1");
+    assert!(lease::acquire(c, &presence, "worker-1", Duration::from_secs(6)).await.unwrap());
+    assert_eq!(overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(), 0, "its worker is there to see it");
+    lease::release(c, &presence, "worker-1").await.unwrap();
     assert_eq!(overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(), 1);
     assert_eq!(claim::berths(c).await.unwrap().live, 1, "the live one {live} keeps its own");
 }
@@ -197,7 +201,7 @@ async fn a_stale_attempt_can_change_nothing() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     let first = running(c).await;
-    assert_eq!(settle_one(c, first, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(settle_one(c, first, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
     assert_eq!(beat(c, first, SESSION).await, None);
     assert_eq!(report(c, first, SESSION, Status::Succeeded).await, Finished::Before);
     assert_eq!(state(c, first.execution_id).await, "scheduled");
@@ -209,7 +213,7 @@ async fn a_stale_attempt_can_change_nothing() {
     assert!(matches!(ask_start(c, second, CREDENTIAL, "other").await, Start::Granted(_)));
     assert_eq!(report(c, first, SESSION, Status::Succeeded).await, Finished::Before);
     assert_eq!(report(c, second, SESSION, Status::Succeeded).await, Finished::NotCurrent, "the first one's session");
-    assert_eq!(settle_one(c, first, Witness::Lost(reason()), true).await.unwrap(), None);
+    assert_eq!(settle_one(c, first, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), None);
     assert_eq!(state(c, first.execution_id).await, "running");
 }
 
@@ -279,7 +283,7 @@ async fn a_cancel_before_the_start_refuses_the_start() {
     let attempt = claimed(c, id).await;
     assert!(matches!(cancel(c, "t", id).await.unwrap(), Cancel::Accepted(_)));
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::NotCurrent));
-    assert_eq!(settle_one(c, attempt, Witness::Lost(reason()), true).await.unwrap(), Some(State::Cancelled));
+    assert_eq!(settle_one(c, attempt, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), Some(State::Cancelled));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,12 +318,12 @@ async fn deadlines_are_found_and_settle_by_kind() {
     let silent = running(c).await;
     let fresh = running(c).await;
     sql(c, &format!("UPDATE attempts SET start_deadline = now() - interval '1 second', lease_expires_at = now() - interval '1 second' WHERE execution_id <> '{}'", fresh.execution_id)).await;
-    let mut found: Vec<_> = overdue::overdue(c, 10).await.unwrap().into_iter().map(|(_, id, why)| (id, why)).collect();
+    let mut found: Vec<_> = overdue::overdue(c, 10).await.unwrap().into_iter().map(|late| (late.attempt, late.why)).collect();
     found.sort_by_key(|(id, _)| *id != unstarted);
     assert_eq!(found, [(unstarted, Overdue::Start), (silent, Overdue::Lease)]);
     let failed = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
-    assert_eq!(settle_one(c, unstarted, failed, true).await.unwrap(), Some(State::Scheduled));
-    assert_eq!(settle_one(c, silent, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(settle_one(c, unstarted, &Observer::Supervisor, failed, true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(settle_one(c, silent, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
     assert_eq!(claim::berths(c).await.unwrap().live, 1);
 }
 
@@ -332,7 +336,7 @@ async fn a_heartbeat_renews_the_lease_when_a_third_is_gone_and_keeps_reports() {
     let full = Beat {
         attempt,
         session_hash: secrets::hash(SESSION),
-        steps: Some("[]".into()),
+        steps: Some(r#"[{"id":"a"}]"#.into()),
         segments: vec![Segment { seq: 0, size_bytes: 5, lines: 1 }],
     };
     for _ in 0..2 {
@@ -340,7 +344,7 @@ async fn a_heartbeat_renews_the_lease_when_a_third_is_gone_and_keeps_reports() {
     }
     assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 0);
     assert_eq!(query::log_segments(c, "t", attempt.execution_id, 1, 0).await.unwrap().len(), 1);
-    assert_eq!(query::attempts(c, "t", attempt.execution_id).await.unwrap()[0].steps.as_deref(), Some("[]"));
+    assert_eq!(query::attempts(c, "t", attempt.execution_id).await.unwrap()[0].steps.as_deref(), Some(r#"[{"id":"a"}]"#));
     assert_eq!(beat(c, attempt, "another").await, None);
 }
 
@@ -361,6 +365,10 @@ async fn an_abandoned_launch_is_taken_over_by_one_and_the_old_credential_is_void
     assert!(matches!(ask_start(c, attempt, "new", SESSION).await, Start::Granted(_)));
     launch::launched(c, "worker-1", &[attempt]).await.unwrap();
     assert_eq!(kinds(c, id).await.iter().filter(|k| *k == "launched").count(), 0, "worker-1 no longer speaks for it");
+    let late = Observer::Launcher { worker: "worker-1".into() };
+    assert_eq!(settle_one(c, attempt, &late, Witness::Lost(reason()), true).await.unwrap(), None, "its own process ended");
+    claim::release(c, "worker-1", &[attempt]).await.unwrap();
+    assert_eq!((state(c, id).await.as_str(), claim::berths(c).await.unwrap().live), ("running", 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -531,7 +539,7 @@ async fn retention_takes_finished_executions_whole_and_leaves_the_others() {
     let c = &mut database.get().await.unwrap();
     let (done, live) = (running(c).await, running(c).await);
     report(c, done, SESSION, Status::Succeeded).await;
-    claim::release(c, &[done]).await.unwrap();
+    claim::release(c, "worker-1", &[done]).await.unwrap();
     sql(c, "UPDATE executions SET finished_at = finished_at - interval '2 days' WHERE finished_at IS NOT NULL").await;
     let old = retain::outdated(c, Duration::from_secs(86_400), 10).await.unwrap();
     assert_eq!(old, [("t".to_owned(), done.execution_id)]);

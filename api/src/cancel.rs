@@ -1,0 +1,44 @@
+//! `POST /v1/executions/{id}/cancel`: at once while nothing is live, otherwise a wish that the executor hears of at its next heartbeat.
+
+use crate::auth::Principal;
+use crate::problem::{Kind, Problem};
+use crate::query::view::{ExecutionView, Queue, WaitingFor};
+use crate::query::{Params, execution_id};
+use crate::state::App;
+use actix_web::{HttpRequest, HttpResponse, web};
+use roadstead_backend::store::cancel::{self, Cancel};
+
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(web::resource("/v1/executions/{id}/cancel").route(web::post().to(cancel)));
+}
+
+/// Cancel it
+#[utoipa::path(
+    post, path = "/v1/executions/{id}/cancel", tag = "executions", operation_id = "cancelExecution",
+    params(("id" = uuid::Uuid, Path)),
+    responses(
+        (status = 202, description = "It is cancelled, or will be; asking again gives the same answer", body = ExecutionView<'static>),
+        (status = 404, response = crate::openapi::NotFound),
+        (status = 409, description = "It ended in another way", response = crate::openapi::Conflict),
+    ),
+)]
+pub async fn cancel(
+    app: web::Data<App>,
+    principal: Principal,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Params::of(request.query_string()).finish(())?;
+    let id = execution_id(&id)?;
+    match cancel::cancel(&mut *app.database.get().await?, &principal.tenant.name, id).await? {
+        Cancel::Accepted(execution) => {
+            app.changes.touch(id);
+            let queue = Queue::uncounted(&execution, WaitingFor::Dispatch);
+            Ok(HttpResponse::Accepted().json(ExecutionView::of(&execution, queue)))
+        }
+        Cancel::Ended(execution) => {
+            Err(Problem::new(Kind::Conflict, format!("the execution is {} already", execution.state)))
+        }
+        Cancel::NotFound => Err(Problem::not_found()),
+    }
+}

@@ -1,0 +1,54 @@
+//! What `/metrics` says: the counters of this process, and gauges of the whole system.
+//!
+//! The gauges are counted when somebody scrapes, every few seconds at most; without a scraper no query is made. While PostgreSQL is away they are NaN, because
+//! an old number would look like a current one.
+
+use crate::problem::Problem;
+use crate::state::App;
+use metrics::gauge;
+use roadstead_backend::store::capacity::depths;
+use roadstead_backend::telemetry::metrics as names;
+use roadstead_domain::execution::Priority;
+
+/// The text of a scrape; `None` where metrics are switched off.
+pub async fn render(app: &App) -> Option<String> {
+    let handle = app.metrics.as_ref()?;
+    app.load.gauges.get_with((), refresh(app)).await;
+    Some(handle.render())
+}
+
+async fn refresh(app: &App) {
+    gauge!(names::MAX_CONCURRENT_JOBS).set(f64::from(app.config.executions.max_concurrent_jobs));
+    let (connections, idle) = app.database.connections();
+    gauge!(names::POOL_CONNECTIONS, "pool" => "postgres").set(f64::from(connections));
+    gauge!(names::POOL_IDLE_CONNECTIONS, "pool" => "postgres").set(f64::from(idle));
+    let system = system(app).await.unwrap_or_else(|_| System::unknown());
+    for (priority, depth) in Priority::ALL.iter().zip(system.depths) {
+        gauge!(names::QUEUE_DEPTH, "priority" => priority.as_str()).set(depth);
+    }
+    gauge!(names::QUEUE_OLDEST_AGE_SECONDS).set(system.oldest_age_seconds);
+    gauge!(names::LIVE_ATTEMPTS).set(system.live);
+}
+
+struct System {
+    /// In the order of [`Priority::ALL`].
+    depths: [f64; 3],
+    oldest_age_seconds: f64,
+    live: f64,
+}
+
+impl System {
+    const fn unknown() -> Self {
+        Self { depths: [f64::NAN; 3], oldest_age_seconds: f64::NAN, live: f64::NAN }
+    }
+}
+
+async fn system(app: &App) -> Result<System, Problem> {
+    let live = app.load.berths(app).await?.live as f64;
+    let mut system = System { depths: [0.0; 3], oldest_age_seconds: 0.0, live };
+    for depth in depths(&mut *app.database.get().await?, None).await? {
+        system.depths[usize::from(depth.priority().rank().unsigned_abs()).min(2)] += depth.queued as f64;
+        system.oldest_age_seconds = system.oldest_age_seconds.max(depth.oldest_age_seconds.unwrap_or(0.0));
+    }
+    Ok(system)
+}

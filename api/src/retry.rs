@@ -1,0 +1,120 @@
+//! `POST /v1/executions/{id}/retry`: a new execution of the same definition with the same input.
+//!
+//! A large input is copied first: each execution owns its objects, and retention deletes them with it.
+
+use crate::auth::Principal;
+use crate::clock;
+use crate::problem::{Kind, Problem};
+use crate::query::{Params, execution_id, load};
+use crate::state::App;
+use crate::submit;
+use actix_web::{HttpRequest, HttpResponse, rt, web};
+use roadstead_backend::objects::{Store, layout};
+use roadstead_backend::store::query::{self, Execution};
+use roadstead_backend::store::submit::{IdempotencyKey, NewExecution};
+use roadstead_backend::store::tenants::Tenant;
+use roadstead_domain::ids::ExecutionId;
+use sha2::{Digest, Sha256};
+use slog::warn;
+
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(web::resource("/v1/executions/{id}/retry").route(web::post().to(retry)));
+}
+
+/// Run it anew
+#[utoipa::path(
+    post, path = "/v1/executions/{id}/retry", tag = "executions", operation_id = "retryExecution",
+    description = "A new execution with the same definition, input, priority, labels, run timeout and retries; it begins to wait now, without a queue timeout.",
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 202, description = "The new execution", body = crate::query::view::ExecutionView<'static>, headers(("Location" = String))),
+        (status = 404, response = crate::openapi::NotFound),
+        (status = 409, description = "It has not ended yet", response = crate::openapi::Conflict),
+        (status = 422, response = crate::openapi::KeyReused),
+        (status = 429, response = crate::openapi::QuotaExceeded),
+    ),
+)]
+pub async fn retry(
+    app: web::Data<App>,
+    principal: Principal,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Params::of(request.query_string()).finish(())?;
+    let id = execution_id(&id)?;
+    let idempotency = submit::idempotency_key(&request)?.map(|key| IdempotencyKey {
+        key,
+        fingerprint: Sha256::digest(format!("retry {id}")).to_vec(),
+    });
+    let tenant = principal.tenant;
+    let old = load(&app, &tenant.name, id).await?;
+    if !old.state.is_terminal() {
+        return Err(Problem::new(Kind::Conflict, format!("the execution is {}; only one that has ended can be retried", old.state)));
+    }
+    // A task of its own: a client that goes away in the middle must not leave a copied input behind.
+    let submission = rt::spawn(async move { resubmit(&app, &tenant, &old, idempotency).await });
+    let new = submission.await.map_err(Problem::internal)??;
+    Ok(submit::accepted(&new))
+}
+
+async fn resubmit(
+    app: &App,
+    tenant: &Tenant,
+    old: &Execution,
+    idempotency: Option<IdempotencyKey>,
+) -> Result<Execution, Problem> {
+    let definition = query::definition(&mut *app.database.get().await?, &tenant.name, old.id).await?;
+    let definition = definition.ok_or_else(Problem::not_found)?;
+    let new = again(old, definition);
+    let id = new.id;
+    let copied = new.input.is_none() && new.input_bytes > 0;
+    if copied {
+        copy_payload(app, &tenant.name, old.id, id).await?;
+    }
+    let answer = submit::service::accept(app, tenant, idempotency, vec![new]).await.and_then(|mut accepted| {
+        accepted.pop().ok_or_else(|| Problem::internal("a submission of one execution was answered with none"))
+    });
+    // Not recorded, or an earlier request's: then nobody owns the copy. Only a commit of unknown outcome keeps it.
+    let unused = match &answer {
+        Ok(accepted) => accepted.id != id,
+        Err(problem) => !problem.kind().status().is_server_error(),
+    };
+    if copied && unused {
+        delete_payload(app, &tenant.name, id).await;
+    }
+    answer
+}
+
+fn again(old: &Execution, definition: query::Definition) -> NewExecution {
+    NewExecution {
+        id: ExecutionId::new(),
+        priority: old.priority,
+        workflow: old.workflow.clone(),
+        spec: definition.spec,
+        input: definition.input,
+        input_bytes: old.input_bytes,
+        timeout_seconds: old.timeout_seconds,
+        max_attempts: old.max_attempts,
+        labels: old.labels.clone(),
+        traceparent: None,
+        retry_of: Some(old.id),
+        created_at: clock::now(),
+        run_at: None,
+        queue_deadline: None,
+        enqueued: true,
+    }
+}
+
+async fn copy_payload(app: &App, tenant: &str, from: ExecutionId, to: ExecutionId) -> Result<(), Problem> {
+    let from = layout::payload(tenant, from);
+    let gone = || Problem::new(Kind::Conflict, "the execution's input is no longer stored");
+    let content = app.objects.get_stream(Store::Content, &from).await?.ok_or_else(gone)?;
+    let copied = app.objects.put_stream(Store::Content, &layout::payload(tenant, to), "application/json", content).await;
+    copied.map(drop).map_err(Problem::from)
+}
+
+async fn delete_payload(app: &App, tenant: &str, id: ExecutionId) {
+    if let Err(error) = app.objects.delete(Store::Content, &layout::payload(tenant, id)).await {
+        warn!(app.log, "an unused copy of an input could not be deleted"; "execution" => %id, "error" => %error);
+    }
+}

@@ -1,0 +1,210 @@
+//! From a submission's members to what is wanted, checked field by field; every mistake is reported with its pointer.
+//!
+//! Pure: what needs a look at the database or the configuration is in [`super::resolve`].
+
+use super::members::{INPUT, Members};
+use chrono::{DateTime, Utc};
+use roadstead_domain::decode::{Errors, Fields, pointer};
+use roadstead_domain::execution::Priority;
+use roadstead_domain::ids::is_name;
+use roadstead_domain::workflow::validate::{MAX_RETRIES, MAX_TIMEOUT_SECONDS};
+use roadstead_domain::workflow::{self, Workflow};
+use serde_json::Value;
+
+pub const MAX_LABELS: usize = 64;
+const MAX_LABEL_KEY_CHARS: usize = 63;
+const MAX_LABEL_VALUE_CHARS: usize = 256;
+/// A year.
+const MAX_QUEUE_TIMEOUT_SECONDS: i64 = 366 * 24 * 3600;
+
+/// A submission whose fields are each well-formed.
+#[derive(Debug)]
+pub struct Wanted {
+    pub definition: Definition,
+    pub priority: Priority,
+    pub run_at: Option<DateTime<Utc>>,
+    /// An object of strings; `None` when empty.
+    pub labels: Option<Value>,
+    pub timeout_seconds: Option<u32>,
+    pub queue_timeout_seconds: Option<u32>,
+    pub max_retries: Option<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Definition {
+    /// A stored workflow; without a version the newest.
+    Named { name: String, version: Option<i32> },
+    /// It came with the submission.
+    Own(Box<Workflow>),
+}
+
+/// Decodes the members of the object at `at`.
+pub fn decode(members: Members<'_>, at: &str, errors: &mut Errors) -> Option<Wanted> {
+    members.report_repeated(at, errors);
+    let mut fields = Fields::of(Value::Object(members.others), at, errors)?;
+    let definition = definition(&mut fields);
+    // The input itself was split off; its name is known.
+    fields.take(INPUT);
+    let priority = fields.string("priority").map_or(Some(Priority::Normal), |word| match word.parse() {
+        Ok(priority) => Some(priority),
+        Err(unknown) => {
+            fields.error("priority", format!("must be one of {}, not `{}`", unknown.expected, unknown.found));
+            None
+        }
+    });
+    let run_at = run_at(&mut fields);
+    let labels = labels(&mut fields);
+    let timeout_seconds = fields.integer("timeout_seconds", 1..=MAX_TIMEOUT_SECONDS).map(|n| n as u32);
+    let queue_timeout_seconds = fields.integer("queue_timeout_seconds", 1..=MAX_QUEUE_TIMEOUT_SECONDS).map(|n| n as u32);
+    let max_retries = fields.integer("max_retries", 0..=MAX_RETRIES).map(|n| n as u32);
+    fields.finish();
+    Some(Wanted {
+        definition: definition?,
+        priority: priority?,
+        run_at,
+        labels,
+        timeout_seconds,
+        queue_timeout_seconds,
+        max_retries,
+    })
+}
+
+fn definition(fields: &mut Fields<'_>) -> Option<Definition> {
+    let (named, own) = (fields.take("workflow"), fields.take("spec"));
+    match (named, own) {
+        (Some(_), Some(_)) => {
+            fields.error("spec", "stands beside `workflow`; give one of the two");
+            None
+        }
+        (None, None) => {
+            fields.error("workflow", "is missing; give the name of a workflow here, or a definition as `spec`");
+            None
+        }
+        (None, Some(spec)) => {
+            let (at, errors) = fields.nested("spec");
+            match workflow::decode(spec, &at) {
+                Ok(workflow) => Some(Definition::Own(Box::new(workflow))),
+                Err(mistakes) => {
+                    for mistake in mistakes {
+                        errors.push(mistake.pointer, mistake.detail);
+                    }
+                    None
+                }
+            }
+        }
+        (Some(reference), None) => {
+            let named = reference.as_str().and_then(named);
+            if named.is_none() {
+                fields.error("workflow", "must be a workflow's name, or name@version, as in `word-count@3`");
+            }
+            named
+        }
+    }
+}
+
+/// `name` or `name@version`.
+fn named(reference: &str) -> Option<Definition> {
+    let (name, version) = match reference.split_once('@') {
+        Some((name, version)) => (name, Some(version.parse().ok().filter(|n: &i32| *n > 0)?)),
+        None => (reference, None),
+    };
+    is_name(name).then(|| Definition::Named { name: name.to_owned(), version })
+}
+
+fn run_at(fields: &mut Fields<'_>) -> Option<DateTime<Utc>> {
+    let text = fields.string("run_at")?;
+    let parsed = DateTime::parse_from_rfc3339(&text).ok();
+    if parsed.is_none() {
+        fields.error("run_at", "must be a time after RFC 3339, as in `2030-01-31T08:00:00Z`");
+    }
+    Some(parsed?.with_timezone(&Utc))
+}
+
+fn labels(fields: &mut Fields<'_>) -> Option<Value> {
+    let labels = fields.string_map("labels", MAX_LABELS)?;
+    for (key, value) in &labels {
+        let (at, errors) = fields.nested("labels");
+        if !is_label_key(key) {
+            errors.push(
+                pointer(&at, key),
+                format!("a label's key must be 1 to {MAX_LABEL_KEY_CHARS} of the characters a-z A-Z 0-9 . _ / -"),
+            );
+        } else if value.chars().count() > MAX_LABEL_VALUE_CHARS {
+            errors.push(pointer(&at, key), format!("a label's value may have {MAX_LABEL_VALUE_CHARS} characters at most"));
+        }
+    }
+    if labels.is_empty() { None } else { Some(labels.into_iter().map(|(key, value)| (key, Value::String(value))).collect()) }
+}
+
+fn is_label_key(key: &str) -> bool {
+    (1..=MAX_LABEL_KEY_CHARS).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roadstead_domain::decode::FieldError;
+
+    fn decoded(text: &str) -> Result<Wanted, Vec<FieldError>> {
+        let mut errors = Errors::default();
+        let wanted = decode(Members::of(text).unwrap(), "", &mut errors);
+        errors.into_result(()).map(|()| wanted.unwrap())
+    }
+
+    fn pointers(text: &str) -> Vec<String> {
+        decoded(text).unwrap_err().into_iter().map(|e| e.pointer).collect()
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_open() {
+        let wanted = decoded(r#"{"workflow":"word-count"}"#).unwrap();
+        assert_eq!(wanted.definition, Definition::Named { name: "word-count".into(), version: None });
+        assert_eq!(wanted.priority, Priority::Normal);
+        assert!(wanted.labels.is_none() && wanted.run_at.is_none() && wanted.max_retries.is_none());
+    }
+
+    #[test]
+    fn every_mistake_is_found_at_once() {
+        let found = pointers(
+            r#"{"workflow":"a@0","priority":"urgent","run_at":"tomorrow","labels":{"a b":"x","c":1},"timeout_seconds":0,
+                "queue_timeout_seconds":-1,"max_retries":101,"retries":3,"input":1}"#,
+        );
+        for expected in [
+            "/workflow",
+            "/priority",
+            "/run_at",
+            "/labels/a b",
+            "/labels/c",
+            "/timeout_seconds",
+            "/queue_timeout_seconds",
+            "/max_retries",
+            "/retries",
+        ] {
+            assert!(found.iter().any(|p| p == expected), "{expected} in {found:?}");
+        }
+        assert_eq!(found.len(), 9, "{found:?}");
+    }
+
+    #[test]
+    fn a_name_may_have_a_version() {
+        assert_eq!(named("a@3"), Some(Definition::Named { name: "a".into(), version: Some(3) }));
+        for bad in ["", "A", "a@", "a@x", "a@-1", "a@1@2", "a/b", "a@99999999999"] {
+            assert_eq!(named(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_of_name_and_definition_is_given() {
+        assert_eq!(pointers("{}"), ["/workflow"]);
+        assert_eq!(pointers(r#"{"workflow":"a","spec":{"steps":[{"id":"a","command":["x"]}]}}"#), ["/spec"]);
+        assert_eq!(pointers(r#"{"spec":{"steps":[{"id":"a","command":["x"],"needs":["b"]}]}}"#), ["/spec/steps/0/needs/0"]);
+        assert!(decoded(r#"{"spec":{"steps":[{"id":"a","command":["x"]}]}}"#).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_field_names_the_nearest_known_one() {
+        let error = decoded(r#"{"workflow":"a","inputs":1}"#).unwrap_err().remove(0);
+        assert_eq!((error.pointer.as_str(), error.detail.as_str()), ("/inputs", "unknown field `inputs`; did you mean `input`?"));
+    }
+}

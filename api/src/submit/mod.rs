@@ -1,0 +1,220 @@
+//! `POST /v1/executions` and `POST /v1/executions/batch`: from a body to committed rows.
+//!
+//! Invariant: a 2xx is sent after the commit, and nothing is stored for a request that was refused. Never waits for Redis.
+
+mod decode;
+mod grammar;
+pub mod idempotency;
+mod members;
+mod payload;
+mod record;
+mod resolve;
+pub mod service;
+mod split;
+mod stream;
+
+pub use idempotency::idempotency_key;
+
+use crate::auth::Principal;
+use crate::clock;
+use crate::json_body;
+use crate::problem::{Kind, Problem};
+use crate::query::view::{self, ExecutionView};
+use crate::state::App;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use decode::Wanted;
+use members::Members;
+use payload::Payload;
+use resolve::InputRow;
+use roadstead_backend::store::query::Execution;
+use roadstead_backend::store::submit::{IdempotencyKey, NewExecution};
+use roadstead_domain::decode::Errors;
+use roadstead_domain::ids::ExecutionId;
+use serde::Serialize;
+
+/// A body up to this is read whole; a longer one is streamed.
+const MAX_BUFFERED_BYTES: usize = 128 << 10;
+/// An input up to this lies in its row; a longer one is an object.
+const MAX_INLINE_BYTES: usize = 64 << 10;
+/// A submission without its input: a definition, and room for the rest.
+const MAX_OTHERS_BYTES: usize = (1 << 20) + (256 << 10);
+const MAX_BATCH_BYTES: usize = 16 << 20;
+const MAX_BATCH: usize = 1_000;
+
+const JSON: &[&str] = &["application/json"];
+
+/// One execution.
+pub async fn one(
+    app: web::Data<App>,
+    principal: Principal,
+    request: HttpRequest,
+    mut body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    json_body::content_type(&request, JSON)?;
+    let key = idempotency_key(&request)?;
+    let whole = match stream::begin(&request, &mut body, app.config.executions.max_input_bytes).await? {
+        stream::Begun::Whole(whole) => whole,
+        stream::Begun::Long(head) => {
+            let execution = stream::submit(&app, &principal, &request, key, head, body).await?;
+            return Ok(accepted(&execution));
+        }
+    };
+    let text = text(&whole)?;
+    let members = Members::of(text).map_err(|error| json_body::invalid(&error))?;
+    let input = members.input;
+    let mut errors = Errors::default();
+    let wanted = decode::decode(members, "", &mut errors);
+    let wanted = errors.into_result(wanted).map_err(Problem::fields)?.ok_or_else(undecided)?;
+    let id = ExecutionId::new();
+    let idempotency = key.map(|key| IdempotencyKey { key, fingerprint: idempotency::fingerprint(&whole) });
+    let (row, payload) = match input {
+        Some(input) if input.len() > MAX_INLINE_BYTES => {
+            let content = whole.slice_ref(input.as_bytes());
+            (InputRow { inline: None, size_bytes: input.len() as i64 }, Some(content))
+        }
+        Some(input) => (InputRow { inline: Some(input.to_owned()), size_bytes: input.len() as i64 }, None),
+        None => (InputRow::default(), None),
+    };
+    let mut execution = made(&app, &principal, id, wanted, row).await?;
+    execution.traceparent = traceparent(&request);
+    let payload = match payload {
+        Some(content) => Some(Payload::put(&app.objects, principal.tenant_name(), id, content).await?),
+        None => None,
+    };
+    let execution = record(&app, &principal, idempotency, execution, payload).await?;
+    Ok(accepted(&execution))
+}
+
+/// Up to a thousand, all or none.
+pub async fn batch(
+    app: web::Data<App>,
+    principal: Principal,
+    request: HttpRequest,
+    mut body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    json_body::content_type(&request, JSON)?;
+    let key = idempotency_key(&request)?;
+    let whole = json_body::read(&request, &mut body, MAX_BATCH_BYTES).await?;
+    let idempotency = key.map(|key| IdempotencyKey { key, fingerprint: idempotency::fingerprint(&whole) });
+    let traceparent = traceparent(&request);
+    let mut executions = decode_batch(&app, &principal, text(&whole)?).await?;
+    for execution in &mut executions {
+        execution.traceparent.clone_from(&traceparent);
+    }
+    drop(whole);
+    let executions = service::accept(&app, &principal.tenant, idempotency, executions).await?;
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        executions: Vec<ExecutionView<'a>>,
+    }
+    let executions = executions.iter().map(ExecutionView::of_submitted).collect();
+    Ok(HttpResponse::Accepted().json(Answer { executions }))
+}
+
+async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Vec<NewExecution>, Problem> {
+    let items = split::batch(text)?;
+    if !(1..=MAX_BATCH).contains(&items.len()) {
+        return Err(Problem::field("/executions", format!("has {} items; 1 to {MAX_BATCH} are accepted", items.len())));
+    }
+    let mut errors = Errors::default();
+    let mut executions = Vec::with_capacity(items.len());
+    let now = clock::now();
+    for (index, item) in items.iter().enumerate() {
+        let at = format!("/executions/{index}");
+        let members = match Members::of(item.get()) {
+            Ok(members) => members,
+            Err(error) if error.is_data() => {
+                errors.push(at, "must be an object");
+                continue;
+            }
+            Err(error) => return Err(json_body::invalid(&error)),
+        };
+        let input = members.input;
+        if input.is_some_and(|input| input.len() > MAX_INLINE_BYTES) {
+            let detail = format!("{at}/input: in a batch an input may have {MAX_INLINE_BYTES} bytes at most; submit this execution by itself");
+            return Err(Problem::new(Kind::TooLarge, detail));
+        }
+        let Some(wanted) = decode::decode(members, &at, &mut errors) else { continue };
+        let row = InputRow { inline: input.map(ToOwned::to_owned), size_bytes: input.map_or(0, str::len) as i64 };
+        match resolve::resolve(app, principal.tenant_name(), ExecutionId::new(), wanted, row, now).await? {
+            Ok(execution) => executions.push(execution),
+            Err(detail) => errors.push(format!("{at}/workflow"), detail),
+        }
+    }
+    errors.into_result(executions).map_err(Problem::fields)
+}
+
+/// The body as text that may be looked at.
+fn text(body: &Bytes) -> Result<&str, Problem> {
+    roadstead_domain::json::scan(body).map_err(json_body::unacceptable)?;
+    std::str::from_utf8(body)
+        .map_err(|error| Problem::new(Kind::InvalidJson, format!("the body is not UTF-8: byte {}", error.valid_up_to())))
+}
+
+async fn made(
+    app: &App,
+    principal: &Principal,
+    id: ExecutionId,
+    wanted: Wanted,
+    input: InputRow,
+) -> Result<NewExecution, Problem> {
+    resolve::resolve(app, principal.tenant_name(), id, wanted, input, clock::now())
+        .await?
+        .map_err(|detail| Problem::field("/workflow", detail))
+}
+
+/// Records one execution and, if it is not the one that was recorded, deletes its payload.
+async fn record(
+    app: &App,
+    principal: &Principal,
+    idempotency: Option<IdempotencyKey>,
+    execution: NewExecution,
+    payload: Option<Payload>,
+) -> Result<Execution, Problem> {
+    let id = execution.id;
+    // From here on a commit may happen whatever becomes of this request.
+    let payload = payload.map(Payload::keep);
+    let answer = service::accept(app, &principal.tenant, idempotency, vec![execution]).await;
+    let unused = match &answer {
+        Ok(executions) => executions.iter().all(|execution| execution.id != id),
+        // Unavailable: whether it was committed is not known, and an object too many is better than one too few.
+        Err(problem) => !matches!(problem.kind(), Kind::Unavailable | Kind::Overloaded | Kind::Internal),
+    };
+    if let Some(payload) = payload.filter(|_| unused) {
+        payload.delete();
+    }
+    answer?.pop().ok_or_else(|| Problem::internal("the executions of this Idempotency-Key are gone"))
+}
+
+/// `202` with where it is and what it is.
+pub fn accepted(execution: &Execution) -> HttpResponse {
+    let body = match serde_json::to_vec(&ExecutionView::of_submitted(execution)) {
+        Ok(body) => body,
+        Err(error) => return actix_web::ResponseError::error_response(&Problem::internal(error)),
+    };
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    if let Ok(location) = HeaderValue::try_from(view::location(execution.id).to_string()) {
+        response.insert_header((header::LOCATION, location));
+    }
+    response.body(body)
+}
+
+/// W3C Trace Context, kept with the execution and passed on; one that is malformed is as good as none.
+fn traceparent(request: &HttpRequest) -> Option<String> {
+    let text = request.headers().get("traceparent")?.to_str().ok()?;
+    let lower_hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    let formed = matches!(parts.as_slice(), [version, trace, parent, flags]
+        if lower_hex(version, 2) && *version != "ff" && lower_hex(trace, 32) && lower_hex(parent, 16) && lower_hex(flags, 2));
+    formed.then(|| text.to_owned())
+}
+
+/// Decoding gave nothing and named no mistake.
+fn undecided() -> Problem {
+    Problem::internal("a submission was neither decoded nor refused")
+}

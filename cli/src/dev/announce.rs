@@ -1,0 +1,90 @@
+//! What `roadstead dev` tells: data on standard output, everything else on standard error.
+
+use super::stack::Addresses;
+use super::supervise::Notice;
+use crate::args::Format;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::terminal::say;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+/// Tells of what befell a part: a line for people, or one of JSON.
+pub fn notice(format: Format, notice: &Notice) {
+    let seconds = |pause: &Duration| pause.as_secs_f64();
+    if format == Format::Json {
+        let line = match notice {
+            Notice::Died { part, how, pause } => {
+                json!({"event": "died", "part": part, "how": how, "restart_in_seconds": seconds(pause)})
+            }
+            Notice::Restarted { part, pid } => json!({"event": "restarted", "part": part, "pid": pid}),
+            Notice::NotRestarted { part, why, pause } => {
+                json!({"event": "not_restarted", "part": part, "why": why, "retry_in_seconds": seconds(pause)})
+            }
+        };
+        return say(&line.to_string());
+    }
+    say(&match notice {
+        Notice::Died { part, how, pause } => {
+            format!("{part} died ({how}); it is started again in {} s", seconds(pause))
+        }
+        Notice::Restarted { part, pid } => format!("{part} was started again (process {pid})"),
+        Notice::NotRestarted { part, why, pause } => {
+            format!("{part} can't be started: {why}; again in {} s", seconds(pause))
+        }
+    });
+}
+
+/// The one line that programs wait for.
+pub fn ready_line(output: Output, addresses: &Addresses) -> Result<(), Failure> {
+    let line = serde_json::to_string(addresses).map_err(|e| Failure::local("can't write the addresses", e))?;
+    output.line(&line)
+}
+
+/// Where everything is and what to try next. `sample` is the id of the sample's execution, if it was run.
+pub fn banner(
+    output: Output,
+    addresses: &Addresses,
+    sample: Option<&str>,
+    own_folder: &Path,
+    logs: &Path,
+) -> Result<(), Failure> {
+    let Addresses { api_url, api_key, worker_url, .. } = addresses;
+    let palette = output.palette;
+    let commands = match sample {
+        Some(id) => [
+            format!("roadstead artifacts {id} --download word-count"),
+            "roadstead submit word-count --input '\"to be or not to be\"' --watch".to_owned(),
+            "roadstead list".to_owned(),
+        ],
+        None => ["roadstead capacity".to_owned(), "roadstead list".to_owned(), "roadstead submit --help".to_owned()],
+    };
+    let commands = commands.map(|command| format!("  {}\n", palette.bold(&command))).concat();
+    output.line(&format!(
+        "\n{}\n\n  API      {api_url}\n  docs     {api_url}/docs\n  metrics  {api_url}/metrics and {worker_url}/metrics\n  \
+         logs     {}\n\nTry next, in another terminal:\n\n  export ROADSTEAD_URL={api_url} ROADSTEAD_API_KEY={api_key} PATH={}:\"$PATH\"\n\
+         {commands}\nCtrl-C ends it all.",
+        palette.bold("Roadstead is running."),
+        logs.display(),
+        shell_quoted(own_folder),
+    ))
+}
+
+/// A path as one word of a shell.
+fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word() {
+        assert_eq!(shell_quoted(Path::new("/a/b-1.x")), "/a/b-1.x");
+        assert_eq!(shell_quoted(Path::new("/it's a/b")), r"'/it'\''s a/b'");
+    }
+}

@@ -1,0 +1,68 @@
+//! Standard output: data only, in the format that was asked for. A reader who leaves early is not an error.
+
+use crate::args::Format;
+use crate::failure::Failure;
+use crate::terminal::{self, Palette};
+use serde_json::Value;
+use std::io::Write;
+
+/// Where data goes. Only `dev` ever shows any beside standard output.
+#[derive(Clone, Copy)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Clone, Copy)]
+pub struct Output {
+    pub format: Format,
+    pub stream: Stream,
+    pub is_terminal: bool,
+    pub palette: Palette,
+}
+
+impl Output {
+    /// Shows what the API answered: as it is for `json`, converted for `yaml`, and as `people` makes it for `table`.
+    pub fn document(self, answer: &[u8], people: impl FnOnce(Palette) -> String) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.line(&people(self.palette)),
+            Format::Json => self.json(answer),
+            Format::Yaml => self.yaml(answer),
+        }
+    }
+
+    /// The bytes that were answered, so that numbers and key order survive, and a line end.
+    fn json(self, answer: &[u8]) -> Result<(), Failure> {
+        let mut line = answer.trim_ascii().to_vec();
+        line.push(b'\n');
+        self.foreign(&line)
+    }
+
+    pub fn yaml(self, answer: &[u8]) -> Result<(), Failure> {
+        let value: Value =
+            serde_json::from_slice(answer).map_err(|e| Failure::local("the API's answer is not JSON", e))?;
+        let text = serde_yaml_ng::to_string(&value).map_err(|e| Failure::local("can't write YAML", e))?;
+        self.foreign(text.as_bytes())
+    }
+
+    pub fn line(self, text: &str) -> Result<(), Failure> {
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    pub fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
+        let write = |stream: &mut dyn Write| stream.write_all(bytes).and_then(|()| stream.flush());
+        Ok(match self.stream {
+            Stream::Stdout => write(&mut std::io::stdout().lock()),
+            Stream::Stderr => write(&mut std::io::stderr().lock()),
+        }?)
+    }
+
+    /// Data as it came; on a terminal without what could steer it.
+    pub fn foreign(self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.is_terminal {
+            self.raw(terminal::harmless_lines(&String::from_utf8_lossy(bytes)).as_bytes())
+        } else {
+            self.raw(bytes)
+        }
+    }
+}

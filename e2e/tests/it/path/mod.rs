@@ -1,0 +1,13 @@
+//! The main path, and all that can be asked along it.
+
+mod batch;
+mod bytes;
+mod examples;
+mod follow;
+mod idempotency;
+mod listing;
+mod service;
+mod step;
+mod turns;
+mod word_count;
+mod workflows;

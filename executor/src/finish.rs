@@ -1,0 +1,77 @@
+//! The end: tells the API how the attempt ended, and when it can't be reached leaves `outcome.json` as the second witness.
+//!
+//! Both say the same document, so it does not matter which of them is read.
+
+use crate::api::retry::waits;
+use crate::api::{Api, ApiError, REQUEST_TIMEOUT};
+use crate::clock;
+use crate::ship::put::{Content, Store};
+use backon::BackoffBuilder;
+use roadstead_domain::attempt::protocol::Finish;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Unanswered tries after which the second witness is written.
+const TRIES_BEFORE_OUTCOME: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The API answered.
+    Api,
+    /// `outcome.json` is there.
+    Outcome,
+    /// The attempt is no longer current.
+    Gone,
+    Nobody,
+}
+
+/// Tries the API for `grace`, writing `outcome.json` on the way when the API stays silent.
+pub async fn finish(api: &Api, store: &Store, outcome_url: &str, finish: &Finish, grace: Duration) -> Told {
+    let began = clock::now();
+    let timeout = REQUEST_TIMEOUT.min((grace / 3).max(Duration::from_secs(1)));
+    let mut waits = waits(Duration::MAX).build();
+    let mut outcome = OutcomeFile { store, url: outcome_url, finish, written: false };
+    let mut tries = 0;
+    loop {
+        let refused = match api.finish(finish, timeout).await {
+            Ok(()) => return Told::Api,
+            Err(ApiError::Gone) => return Told::Gone,
+            Err(ApiError::Refused { .. }) => true,
+            Err(ApiError::Unavailable { .. }) => false,
+        };
+        tries += 1;
+        let over = refused || clock::now().duration_since(began) >= grace;
+        if over || tries >= TRIES_BEFORE_OUTCOME || clock::now().duration_since(began) >= grace / 3 {
+            outcome.write().await;
+        }
+        if over {
+            return if outcome.written { Told::Outcome } else { Told::Nobody };
+        }
+        let wait = waits.next().unwrap_or_default();
+        tokio::time::sleep_until((clock::now() + wait).min(last_try(began, grace))).await;
+    }
+}
+
+/// The last try begins when the grace is used up.
+fn last_try(began: Instant, grace: Duration) -> Instant {
+    began + grace
+}
+
+struct OutcomeFile<'a> {
+    store: &'a Store,
+    url: &'a str,
+    finish: &'a Finish,
+    written: bool,
+}
+
+impl OutcomeFile<'_> {
+    /// One try, unless it is there already.
+    async fn write(&mut self) {
+        if self.written {
+            return;
+        }
+        if let Ok(document) = serde_json::to_vec(self.finish) {
+            self.written = self.store.put(self.url, &[], &Content::Memory(document.into())).await.is_ok();
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Whether a transfer still moves. A big upload may take hours; a silent peer may not.
+
+use super::Failure;
+use crate::clock;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// When a transfer last moved. Clones speak of the same transfer.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    began: Instant,
+    moved_after_ms: Arc<AtomicU64>,
+}
+
+impl Progress {
+    pub fn start() -> Self {
+        Self { began: clock::now(), moved_after_ms: Arc::new(AtomicU64::new(0)) }
+    }
+
+    pub fn made(&self) {
+        let after = clock::now().duration_since(self.began).as_millis() as u64;
+        self.moved_after_ms.store(after, Ordering::Relaxed);
+    }
+
+    fn moved_at(&self) -> Instant {
+        self.began + Duration::from_millis(self.moved_after_ms.load(Ordering::Relaxed))
+    }
+
+    /// Runs a transfer until it is over or has not moved for `idle`.
+    pub async fn unless_idle<T>(
+        &self,
+        idle: Duration,
+        transfer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut transfer = pin!(transfer);
+        loop {
+            let limit = self.moved_at() + idle;
+            tokio::select! {
+                result = &mut transfer => return result,
+                () = sleep_until(limit) => {
+                    if self.moved_at() + idle <= clock::now() {
+                        return Err(Failure::Unreachable(format!("no progress for {} s", idle.as_secs_f32())));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_that_moves_may_take_any_time_and_a_silent_one_may_not() {
+        let progress = Progress::start();
+        let moving = async {
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                progress.made();
+            }
+            Ok(())
+        };
+        assert!(progress.unless_idle(Duration::from_secs(10), moving).await.is_ok());
+
+        let before = clock::now();
+        let silent =
+            Progress::start().unless_idle(Duration::from_secs(10), std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(silent, Err(Failure::Unreachable(_))));
+        assert_eq!(clock::now() - before, Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,164 @@
+//! The attempt's folder: made at its start for this user alone, gone at its end.
+//!
+//! `work/` is the steps' current folder, `artifacts/` what they leave to be kept; the log spool lies beside them, where no step is pointed to.
+
+use roadstead_domain::ids::AttemptId;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub struct Workspace {
+    root: PathBuf,
+    pub work: PathBuf,
+    pub artifacts: PathBuf,
+    pub input: PathBuf,
+    pub result: PathBuf,
+    /// Made by the log when it first needs it.
+    pub spool: PathBuf,
+}
+
+impl Workspace {
+    /// Fails when the folder exists: an attempt starts once.
+    pub fn create(under: &Path, attempt: AttemptId) -> io::Result<Self> {
+        let root = under.join(attempt.to_string());
+        let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
+        if let Err(error) = private(&root) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            DirBuilder::new().recursive(true).mode(0o700).create(under)?;
+            private(&root)?;
+        }
+        let workspace = Self {
+            work: root.join("work"),
+            artifacts: root.join("artifacts"),
+            input: root.join("input.json"),
+            result: root.join("result.json"),
+            spool: root.join("log"),
+            root,
+        };
+        private(&workspace.work)?;
+        private(&workspace.artifacts)?;
+        Ok(workspace)
+    }
+
+    /// The input file, empty, for writing.
+    pub fn create_input(&self) -> io::Result<File> {
+        File::options().write(true).create_new(true).mode(0o600).open(&self.input)
+    }
+
+    /// Removes everything, also what steps made hard to remove.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_up(&self.root)?;
+                fs::remove_dir_all(&self.root)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Gives the owner all rights on every folder, without following a link. Without recursion: steps choose the depth.
+fn open_up(root: &Path) -> io::Result<()> {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a step's file below `folder`. Folders on the way are made; a link on the way is refused, because another step may have
+/// laid it. A script (`#!`) is made executable.
+pub fn place(folder: &Path, path: &str, content: &str) -> io::Result<()> {
+    let (parents, name) = path.rsplit_once('/').map_or((None, path), |(parents, name)| (Some(parents), name));
+    let mut at = open_folder(CWD, folder)?;
+    for parent in parents.into_iter().flat_map(|parents| parents.split('/')) {
+        match mkdirat(&at, parent, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => at = open_folder(&at, parent)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match unlinkat(&at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mode = if content.starts_with("#!") { 0o755 } else { 0o644 };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    File::from(openat(&at, name, flags, Mode::from_raw_mode(mode))?).write_all(content.as_bytes())
+}
+
+fn open_folder(at: impl std::os::fd::AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(at, name, flags, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roadstead_domain::ids::ExecutionId;
+    use std::os::unix::fs::symlink;
+
+    fn workspace(under: &Path) -> Workspace {
+        Workspace::create(under, AttemptId { execution_id: ExecutionId::new(), attempt: 1 }).unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn it_is_private_made_once_and_removed_whole() {
+        let under = tempfile::tempdir().unwrap();
+        let root = under.path().join("not/yet");
+        let id = AttemptId { execution_id: ExecutionId::new(), attempt: 2 };
+        let workspace = Workspace::create(&root, id).unwrap();
+        assert_eq!(mode(&root.join(id.to_string())), 0o700);
+        assert!(Workspace::create(&root, id).is_err(), "an attempt starts once");
+
+        let stubborn = workspace.work.join("deep/deeper");
+        fs::create_dir_all(&stubborn).unwrap();
+        fs::write(stubborn.join("file"), "x").unwrap();
+        symlink(under.path(), workspace.work.join("link")).unwrap();
+        fs::set_permissions(&stubborn, Permissions::from_mode(0o000)).unwrap();
+        open_up(&workspace.root).unwrap();
+        assert_eq!(mode(&stubborn), 0o700, "what root needn't open, others must");
+        workspace.remove().unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        assert!(under.path().exists(), "a link is removed, not followed");
+    }
+
+    #[test]
+    fn files_get_their_folders_their_modes_and_no_way_out() {
+        let under = tempfile::tempdir().unwrap();
+        let workspace = workspace(under.path());
+        let work = &workspace.work;
+        place(work, "a/b/run.sh", "#!/bin/sh\n").unwrap();
+        place(work, "a/data.txt", "1").unwrap();
+        place(work, "a/data.txt", "2").unwrap();
+        assert_eq!(mode(&work.join("a/b/run.sh")) & 0o100, 0o100);
+        assert_eq!(mode(&work.join("a/data.txt")) & 0o111, 0);
+        assert_eq!(fs::read(work.join("a/data.txt")).unwrap(), b"2");
+
+        let outside = under.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, work.join("way")).unwrap();
+        assert!(place(work, "way/x", "x").is_err());
+        fs::write(outside.join("precious"), "kept").unwrap();
+        symlink(outside.join("precious"), work.join("file")).unwrap();
+        place(work, "file", "new").unwrap();
+        assert_eq!(fs::read(outside.join("precious")).unwrap(), b"kept");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    }
+}

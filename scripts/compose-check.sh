@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Proves docker-compose.yml on a real engine: the example's result through Compose, the cap over three workers, and that `down`
+# and `up` lose nothing. Uses a project, ports and volumes of its own, and removes them. Where no image can be pulled, local
+# stand-ins take their place (scripts/compose/standins.sh; STANDINS=1 asks for them).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly CAP=4 JOBS=30
+# Found again among all processes of the machine: no other sleep has this length.
+readonly SLEEP="2.$((RANDOM % 9000 + 1000))1"
+engine_was_running=
+if docker info >/dev/null 2>&1; then engine_was_running=yes; fi
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+
+free_port() {
+  local port
+  for _ in $(seq 1 100); do
+    port=$((RANDOM % 20000 + 20000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+  return 1
+}
+
+API_PORT=$(free_port)
+S3_GATEWAY_PORT=$(free_port)
+export API_PORT S3_GATEWAY_PORT MAX_CONCURRENT_JOBS=$CAP ENV_FILE=/dev/null
+readonly URL=http://127.0.0.1:$API_PORT/v1
+
+compose() { docker compose --env-file /dev/null --project-name roadstead-check "$@"; }
+
+finish() {
+  local status=$?
+  if [ $status -ne 0 ]; then compose logs --no-color --tail 40 2>/dev/null | grep -v '^postgres' | cut -c 1-400 || true; fi
+  compose down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true
+  [ -n "$engine_was_running" ] || scripts/compose/standins.sh stop
+  exit $status
+}
+
+# --- the API by curl: nothing else has to be built on this machine -----------------------------------------------------------
+
+api() { # method path [curl's arguments]
+  local method=$1 path=$2
+  shift 2
+  curl --silent --show-error --fail-with-body --max-time 60 --request "$method" --header "Authorization: Bearer $KEY" "$@" "$URL$path"
+}
+
+field() { grep -oE "\"$1\" ?: ?\"[^\"]*\"" | head -n 1 | cut -d '"' -f 4; } # of a JSON document: the first string of that name
+
+wait_for_success() { # execution
+  local state
+  for _ in $(seq 1 6); do
+    state=$(api GET "/executions/$1?wait=20s" | field state)
+    case $state in
+      succeeded) return ;;
+      failed | timed_out | cancelled) break ;;
+    esac
+  done
+  api GET "/executions/$1" >&2
+  fail "the execution $1 is $state"
+}
+
+run_example() {
+  local body
+  api PUT /workflows/word-count --header 'Content-Type: application/yaml' --data-binary @examples/word-count/workflow.yaml >/dev/null
+  body=$(mktemp)
+  { printf '{"workflow":"word-count","input":'; cat examples/word-count/input.json; printf '}'; } >"$body"
+  example=$(api POST /executions --header 'Content-Type: application/json' --data-binary @"$body" | field id)
+  rm -f "$body"
+  [ -n "$example" ] || fail "the submission has no id"
+  wait_for_success "$example"
+  result=$(api GET "/executions/$example/result")
+  [ -n "$result" ] || fail "the result is empty"
+  printf '%s\n' "$result" | cut -c 1-300
+}
+
+# The presigned link that the API answers with works from this machine.
+read_artifact() {
+  local path bytes
+  path=$(api GET "/executions/$example/artifacts" | field path)
+  [ -n "$path" ] || fail "the example left no artifacts"
+  bytes=$(api GET "/executions/$example/artifacts/$path" --location | wc -c)
+  [ "$bytes" -gt 0 ] || fail "the artifact $path is empty"
+  echo "artifact $path: $bytes bytes"
+}
+
+# --- the cap -----------------------------------------------------------------------------------------------------------------
+
+submit_sleepers() {
+  local one all=
+  one='{"spec":{"steps":[{"id":"wait","command":["sleep","'$SLEEP'"]}]},"labels":{"check":"cap"}}'
+  for _ in $(seq 1 $JOBS); do all+=,$one; done
+  api POST /executions/batch --header 'Content-Type: application/json' --data "{\"executions\":[${all#,}]}" >/dev/null
+}
+
+succeeded_sleepers() {
+  api GET "/executions?label=check:cap&state=succeeded&limit=100" | grep -oE '"state" ?: ?"succeeded"' | wc -l
+}
+
+# Counts the sleeping processes themselves, all containers in one look, until every execution has ended.
+keep_the_cap() {
+  local most=0 now looks=0 done=0 workers=
+  for _ in $(seq 1 2400); do
+    now=$(pgrep -c -f -x "sleep $SLEEP" || true)
+    looks=$((looks + 1))
+    [ "$now" -le "$most" ] || most=$now
+    [ "$most" -le $CAP ] || fail "$most executions at once, the cap is $CAP"
+    if [ $((looks % 20)) -eq 0 ]; then
+      workers+=" $(for pid in $(pgrep -f -x "sleep $SLEEP"); do grep -oE '[0-9a-f]{64}' "/proc/$pid/cgroup" 2>/dev/null | head -n 1; done | tr '\n' ' ')"
+      done=$(succeeded_sleepers)
+      [ "$done" -lt $JOBS ] || break
+    fi
+    sleep 0.05
+  done
+  [ "$done" -eq $JOBS ] || fail "$done of $JOBS executions succeeded in time"
+  [ "$most" -gt 1 ] || fail "never more than $most at once was seen: this check saw nothing"
+  echo "$JOBS executions, at most $most at once (cap $CAP), $looks looks, on $(tr ' ' '\n' <<<"$workers" | grep . | sort -u | wc -l) workers"
+}
+
+# --- the run -----------------------------------------------------------------------------------------------------------------
+
+command -v curl >/dev/null || fail "curl is missing:  sudo apt-get install curl"
+say "engine and images"
+scripts/compose/standins.sh engine
+trap finish EXIT
+compose down --volumes --remove-orphans >/dev/null 2>&1 || true
+scripts/compose/standins.sh images
+
+say "docker compose build"
+compose build --quiet
+
+say "docker compose up"
+compose up -d --wait --wait-timeout 180 --no-build --quiet-pull
+KEY=$(compose exec -T api /usr/local/bin/roadstead-api keys create --tenant check | grep -oE 'rs[a-zA-Z0-9_-]{20,}' | head -n 1)
+[ -n "$KEY" ] || fail "keys create printed no key"
+
+say "the example"
+run_example
+read_artifact
+
+say "three workers keep the cap"
+compose up -d --wait --wait-timeout 120 --no-build --no-recreate --scale worker=3
+[ "$(compose ps --status running --quiet worker | wc -l)" -eq 3 ] || fail "not three workers"
+submit_sleepers
+keep_the_cap
+
+say "down, up: the result is still there"
+compose down --timeout 40 >/dev/null 2>&1
+compose up -d --wait --wait-timeout 180 --no-build --quiet-pull
+[ "$(api GET "/executions/$example/result")" = "$result" ] || fail "the result changed over down and up"
+echo "the same result"
+
+printf '\ncompose-check passed in %d s\n' $SECONDS

@@ -1,0 +1,215 @@
+//! Objects that are passed on piece by piece. Memory is one part going up, one chunk coming down.
+//!
+//! No stream has a deadline, since nobody knows its length; each has an idle limit instead. An upload that breaks off, or whose caller goes away in
+//! the middle, leaves nothing behind.
+
+use super::fault::{Fault, Repeat, tried};
+use super::{BODY_DEADLINE, Objects, ObjectsError, SMALL_DEADLINE, Store, check_key};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use s3::command::{Command, Multipart};
+use s3::request::tokio_backend::ReqwestRequest;
+use s3::request::{DataStream, Request};
+use s3::serde_types::Part;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Above the 5 MiB that S3 asks of every part but the last.
+const PART_BYTES: usize = 8 << 20;
+/// S3 takes no more parts.
+const MAX_PARTS: u32 = 10_000;
+/// Between two chunks that come down.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// An object's content, as it comes.
+pub struct ObjectStream(BoxStream<'static, io::Result<Bytes>>);
+
+impl Stream for ObjectStream {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
+impl Objects {
+    /// An object's content, or `None` where there is no such object.
+    pub async fn get_stream(&self, store: Store, key: &str) -> Result<Option<ObjectStream>, ObjectsError> {
+        check_key(key)?;
+        let bucket = self.bucket(store, None).await?;
+        let open = || async {
+            Ok(tokio::time::timeout(SMALL_DEADLINE, bucket.get_object_stream(key))
+                .await
+                .map_err(|_| Fault::silent())??)
+        };
+        match tried(Repeat::Harmless, open).await {
+            Ok(response) => {
+                let chunks = futures_util::stream::unfold(Some(response.bytes), next_chunk);
+                Ok(Some(ObjectStream(chunks.boxed())))
+            }
+            Err(fault) if fault.is_missing_object() => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Stores what the stream gives; answers its size. One PUT for what fits into a part, else an upload in parts.
+    pub async fn put_stream<S>(
+        &self,
+        store: Store,
+        key: &str,
+        content_type: &str,
+        stream: S,
+    ) -> Result<u64, ObjectsError>
+    where
+        S: Stream<Item = Result<Bytes, io::Error>> + Unpin + Send,
+    {
+        let mut parts = Parts { stream, spare: Bytes::new(), ended: false };
+        let first = parts.next().await?;
+        if parts.ended {
+            let size_bytes = first.len() as u64;
+            self.put(store, key, first.into(), content_type).await?;
+            return Ok(size_bytes);
+        }
+        let mut upload = OpenUpload {
+            objects: self.clone(),
+            store,
+            key: key.to_owned(),
+            upload_id: self.begin_upload(store, key, content_type).await?,
+            open: true,
+        };
+        let sent = upload.send(first, &mut parts).await;
+        if sent.is_err() {
+            upload.abort().await;
+        }
+        sent
+    }
+
+    async fn put_part(&self, upload: &OpenUpload, number: u32, content: &[u8]) -> Result<Part, Fault> {
+        let bucket = self.bucket(upload.store, Some(BODY_DEADLINE)).await?;
+        let send = || async {
+            let command = Command::PutObject {
+                content,
+                content_type: "application/octet-stream",
+                custom_headers: None,
+                multipart: Some(Multipart::new(number, &upload.upload_id)),
+            };
+            let answer = ReqwestRequest::new(&bucket, &upload.key, command).await?.response_data(true).await?;
+            let etag = answer.as_str().unwrap_or_default().to_owned();
+            Ok(Part { part_number: number, etag })
+        };
+        tried(Repeat::Harmless, send).await
+    }
+}
+
+/// One step of a stream that ends with its first error.
+async fn next_chunk(chunks: Option<DataStream>) -> Option<(io::Result<Bytes>, Option<DataStream>)> {
+    let mut chunks = chunks?;
+    let error = match tokio::time::timeout(IDLE_LIMIT, chunks.next()).await {
+        Ok(Some(Ok(chunk))) => return Some((Ok(chunk), Some(chunks))),
+        Ok(Some(Err(error))) => io::Error::other(ObjectsError::from(Fault::from(error))),
+        Ok(None) => return None,
+        Err(_) => io::Error::new(io::ErrorKind::TimedOut, ObjectsError::from(Fault::silent())),
+    };
+    Some((Err(error), None))
+}
+
+/// A stream, cut into parts.
+struct Parts<S> {
+    stream: S,
+    spare: Bytes,
+    ended: bool,
+}
+
+impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Parts<S> {
+    /// Full, unless it is the last: then `ended` is set.
+    async fn next(&mut self) -> Result<Vec<u8>, ObjectsError> {
+        let mut part = Vec::new();
+        loop {
+            let room = PART_BYTES - part.len();
+            part.extend_from_slice(&self.spare.split_to(room.min(self.spare.len())));
+            if self.ended || !self.spare.is_empty() {
+                return Ok(part);
+            }
+            match self.stream.next().await {
+                Some(chunk) => self.spare = chunk.map_err(ObjectsError::Source)?,
+                None => self.ended = true,
+            }
+        }
+    }
+}
+
+/// An upload that is aborted, unless it was completed.
+struct OpenUpload {
+    objects: Objects,
+    store: Store,
+    key: String,
+    upload_id: String,
+    open: bool,
+}
+
+impl OpenUpload {
+    async fn send<S>(&mut self, first: Vec<u8>, parts: &mut Parts<S>) -> Result<u64, ObjectsError>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let (mut sent, mut part, mut size_bytes) = (Vec::new(), first, 0);
+        for number in 1..=MAX_PARTS {
+            size_bytes += part.len() as u64;
+            sent.push(self.objects.put_part(self, number, &part).await?);
+            if parts.ended {
+                self.objects.complete_upload(self.store, &self.key, &self.upload_id, sent).await?;
+                self.open = false;
+                return Ok(size_bytes);
+            }
+            // Freed before the next one grows.
+            drop(part);
+            part = parts.next().await?;
+        }
+        Err(ObjectsError::TooLarge { max_bytes: PART_BYTES as u64 * u64::from(MAX_PARTS) })
+    }
+
+    async fn abort(&mut self) {
+        self.open = false;
+        // What went wrong before is what the caller is told.
+        let _ = self.objects.abort_upload(self.store, &self.key, &self.upload_id).await;
+    }
+}
+
+impl Drop for OpenUpload {
+    /// The caller went away in the middle.
+    fn drop(&mut self) {
+        if let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| self.open) {
+            let (objects, store) = (self.objects.clone(), self.store);
+            let (key, upload_id) = (std::mem::take(&mut self.key), std::mem::take(&mut self.upload_id));
+            runtime.spawn(async move { objects.abort_upload(store, &key, &upload_id).await });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sizes(chunks: &[usize]) -> Vec<usize> {
+        let stream =
+            futures_util::stream::iter(chunks.iter().map(|size| Ok(Bytes::from(vec![7; *size]))).collect::<Vec<_>>());
+        let mut parts = Parts { stream, spare: Bytes::new(), ended: false };
+        let mut sizes = Vec::new();
+        while !parts.ended {
+            sizes.push(parts.next().await.unwrap().len());
+        }
+        sizes
+    }
+
+    #[tokio::test]
+    async fn every_part_but_the_last_is_full() {
+        assert_eq!(sizes(&[]).await, [0]);
+        assert_eq!(sizes(&[0, 3, 0, 4]).await, [7]);
+        assert_eq!(sizes(&[PART_BYTES]).await, [PART_BYTES]);
+        assert_eq!(sizes(&[PART_BYTES, 1]).await, [PART_BYTES, 1]);
+        assert_eq!(sizes(&[2 * PART_BYTES + 5]).await, [PART_BYTES, PART_BYTES, 5]);
+    }
+}

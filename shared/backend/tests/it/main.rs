@@ -1,0 +1,8 @@
+//! Against real servers: one binary, since linking is what tests wait for.
+
+#![recursion_limit = "256"]
+
+mod dispatch;
+mod fixture;
+mod objects;
+mod store;

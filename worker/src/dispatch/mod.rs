@@ -1,0 +1,301 @@
+//! Dispatching: take ids from the streams, claim them under the cap, launch what was claimed. One loop, which waits only when there is nothing
+//! to do or no berth to do it with.
+//!
+//! Invariants: nothing is launched that was not claimed in PostgreSQL; an entry is acknowledged only after its outcome is recorded there.
+//! A worker may die between any two lines of this:
+//! - after the take: the entries are pending under its name, and the supervisor reclaims them when they have been idle for long enough;
+//! - after the claim: the launch lease runs out, and the same attempt is launched by another worker under a new credential;
+//! - after the launch: the executor starts and reports by itself (see `record` for what is still open then);
+//! - after an attempt's end: its berth is given back by the supervisor once this worker's presence has run out.
+
+mod bell;
+mod hand;
+mod launching;
+mod record;
+mod repair;
+mod room;
+
+pub use launching::{credential, timed as launch};
+pub use repair::repair;
+
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::launch::{Credential, Ended};
+use crate::supervise::settle;
+use crate::trouble::{Complaint, Trouble};
+use crate::worker::Worker;
+use bell::Listener;
+use hand::Hand;
+use metrics::gauge;
+use record::Handled;
+use roadstead_backend::dispatch::{DispatchError, Taken};
+use roadstead_backend::store::claim::{self, Berths, Wanted};
+use roadstead_backend::store::{Connection, StoreError, relay};
+use roadstead_backend::telemetry::metrics::LIVE_ATTEMPTS;
+use roadstead_domain::ids::{AttemptId, ExecutionId};
+use room::Look;
+use slog::info;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// While something is in the hand, berths are looked for this often: those that other workers give back ring no bell here.
+const HAND_INTERVAL: Duration = Duration::from_secs(1);
+/// Without room a ring is answered this much later: there is nothing to be done about it but to look.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+
+pub struct Dispatcher {
+    worker: Arc<Worker>,
+    hand: Hand,
+    /// Seen to end; berths not given back yet.
+    gone: Vec<Ended>,
+    recorder: mpsc::Sender<Handled>,
+    recording: JoinHandle<()>,
+    listener: Arc<Listener>,
+    /// What the supervisor reclaimed from dead workers.
+    reclaimed: mpsc::Receiver<Vec<Taken>>,
+}
+
+/// How a turn ended.
+enum Turn {
+    /// Something moved, so there may be more.
+    Worked,
+    Idle {
+        full: bool,
+    },
+    /// Launches failed: this worker may be the reason, so it must not run through the whole queue.
+    Unwell,
+}
+
+impl Dispatcher {
+    pub fn new(worker: Arc<Worker>, reclaimed: mpsc::Receiver<Vec<Taken>>) -> Self {
+        let (recorder, recording) = record::start(Arc::clone(&worker));
+        let listener = Arc::new(Listener::default());
+        Self { worker, hand: Hand::new(), gone: Vec::new(), recorder, recording, listener, reclaimed }
+    }
+
+    /// Dispatches until `stop`; then gives back what it has, sees its attempts end for a while, and leaves.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let bell = self.worker.dispatch.worker_bell();
+        let log = self.worker.log.clone();
+        let listening = tokio::spawn(bell::listen(Arc::clone(&self.listener), bell, log, stop.clone()));
+        let (mut backoff, mut complaint) = (Backoff::default(), Complaint::about("dispatching"));
+        while !stop.is_cancelled() {
+            let pause = match self.turn().await {
+                Ok(Turn::Unwell) => Some(backoff.next_wait()),
+                Ok(turn) => {
+                    backoff.reset();
+                    complaint.over(&self.worker.log);
+                    if let Turn::Idle { full } = turn {
+                        self.rest(full, &stop).await;
+                    }
+                    None
+                }
+                Err(trouble) => {
+                    complaint.raise(&self.worker.log, &trouble);
+                    Some(backoff.next_wait())
+                }
+            };
+            if let Some(pause) = pause {
+                tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+            }
+        }
+        let _ = listening.await;
+        self.leave().await;
+    }
+
+    async fn turn(&mut self) -> Result<Turn, Trouble> {
+        self.gone.extend(self.worker.freed.take());
+        while let Ok(entries) = self.reclaimed.try_recv() {
+            self.hand.add(entries);
+        }
+        let worker = Arc::clone(&self.worker);
+        let mut connection = worker.database.get().await?;
+        let berths = claim::berths(&mut connection).await?;
+        gauge!(LIVE_ATTEMPTS).set(berths.live as f64);
+        let here = *worker.launcher.live().borrow();
+        let room = Look { cap: worker.settings.cap, held: berths.live, gone: self.gone.len(), here }.room();
+
+        let taken = self.take(room, berths).await;
+        let took = matches!(&taken, Ok(count) if *count > 0);
+        if room == 0 || self.hand.is_empty() {
+            self.release(&mut connection).await?;
+            taken?;
+            return Ok(Turn::Idle { full: room == 0 });
+        }
+        let (launched, well) = self.claim(&mut connection).await?;
+        drop(connection);
+        taken?;
+        Ok(match (well, took || launched) {
+            (false, _) => Turn::Unwell,
+            (true, true) => Turn::Worked,
+            (true, false) => Turn::Idle { full: false },
+        })
+    }
+
+    /// Takes into the hand what there is room for; answers how much that was.
+    async fn take(&mut self, room: usize, berths: Berths) -> Result<usize, Trouble> {
+        if let Some(entries) = self.hand.to_touch() {
+            self.worker.dispatch.touch(&self.worker.id, &entries).await?;
+        }
+        let space = self.hand.space(room);
+        if space == 0 {
+            return Ok(0);
+        }
+        let mut live = berths.live_by_tenant;
+        for ended in &self.gone {
+            live.entry(ended.tenant.clone()).and_modify(|live| *live -= 1);
+        }
+        self.hand.count_into(&mut live);
+        match self.worker.dispatch.take(&self.worker.id, space, &live).await {
+            Ok(taken) => {
+                let count = taken.len();
+                self.hand.add(taken);
+                Ok(count)
+            }
+            Err(DispatchError::Wiped) => {
+                repair(&self.worker).await?;
+                // Not a take, but a reason to look again at once.
+                self.worker.freed.call();
+                Ok(0)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Claims what is in the hand and launches it. Answers whether something was claimed, and whether all launches went well.
+    async fn claim(&mut self, connection: &mut Connection) -> Result<(bool, bool), StoreError> {
+        let Worker { id, settings, .. } = &*self.worker;
+        let mut credentials: HashMap<ExecutionId, Option<Credential>> =
+            self.hand.entries().map(|entry| (entry.id, credential(&self.worker))).collect();
+        let wanted: Vec<Wanted> = self
+            .hand
+            .entries()
+            .map(|entry| Wanted {
+                tenant: entry.stream.tenant.clone(),
+                id: entry.id,
+                launch_hash: credentials[&entry.id].as_ref().map(|credential| credential.hash.clone()),
+            })
+            .collect();
+        let (asked_at, cap) = (clock::now(), settings.cap as i64);
+        let gone = self.gone_ids();
+        let (released, answers) =
+            claim::release_and_claim(connection, &gone, &wanted, id, cap, settings.launch).await?;
+        self.settle_unreleased(|attempt| released.contains(&attempt));
+        let sorted = self.hand.sort(answers);
+        let claimed: Vec<_> = sorted
+            .claimed
+            .into_iter()
+            .map(|claimed| {
+                let credential = credentials.remove(&claimed.attempt.execution_id).flatten();
+                (claimed, credential)
+            })
+            .collect();
+        let any = !claimed.is_empty();
+        let (handled, well) = launching::launch_all(&self.worker, claimed, asked_at).await;
+        let dropped = sorted.dropped.into_iter().map(|entry| Handled { entry, launched: None });
+        for handled in handled.into_iter().chain(dropped) {
+            // Its receiver lives as long as this.
+            let _ = self.recorder.send(handled).await;
+        }
+        Ok((any, well))
+    }
+
+    /// Gives berths back without claiming.
+    async fn release(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
+        if !self.gone.is_empty() {
+            let released = claim::release(connection, &self.worker.id, &self.gone_ids()).await?;
+            self.settle_unreleased(|attempt| released.contains(&attempt));
+        }
+        Ok(())
+    }
+
+    fn gone_ids(&self) -> Vec<AttemptId> {
+        self.gone.iter().map(|ended| ended.attempt).collect()
+    }
+
+    /// An executor that said its end is known may have meant `outcome.json`: such an attempt is still to be settled.
+    fn settle_unreleased(&mut self, is_released: impl Fn(AttemptId) -> bool) {
+        for ended in self.gone.drain(..).filter(|ended| !is_released(ended.attempt)) {
+            tokio::spawn(settle::settle(Arc::clone(&self.worker), ended));
+        }
+    }
+
+    async fn rest(&mut self, full: bool, stop: &CancellationToken) {
+        let at_most = if self.hand.is_empty() { self.worker.settings.reconcile_interval } else { HAND_INTERVAL };
+        if full {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.worker.freed.called() => return,
+                () = tokio::time::sleep(FULL_PAUSE) => {}
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.worker.freed.called() => {}
+            () = self.listener.rung() => {}
+            Some(entries) = self.reclaimed.recv() => self.hand.add(entries),
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    /// Gives the hand back, stays until the attempts have ended or the time is over, and is forgotten by Redis.
+    async fn leave(mut self) {
+        self.put_hand_down().await;
+        let mut live = self.worker.launcher.live();
+        let worker = Arc::clone(&self.worker);
+        let all_ended = async {
+            loop {
+                self.gone.extend(worker.freed.take());
+                let released = match worker.database.get().await {
+                    Ok(mut connection) => self.release(&mut connection).await,
+                    Err(error) => Err(error),
+                };
+                if released.is_ok() && *live.borrow_and_update() == 0 && self.gone.is_empty() {
+                    break;
+                }
+                tokio::select! {
+                    () = worker.freed.called() => {}
+                    _ = live.changed() => {}
+                    () = tokio::time::sleep(HAND_INTERVAL) => {}
+                }
+            }
+        };
+        if tokio::time::timeout(worker.settings.shutdown_timeout, all_ended).await.is_err() {
+            info!(worker.log, "leaving attempts to report by themselves"; "live" => *worker.launcher.live().borrow());
+        }
+        drop(self.recorder);
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.recording).await;
+        if let Err(error) = worker.dispatch.leave(&worker.id).await {
+            info!(worker.log, "Redis keeps this worker's name"; "error" => %error);
+        }
+    }
+
+    /// The rows first: an entry that is gone while its row says that it is there waits for the next reconciliation.
+    async fn put_hand_down(&mut self) {
+        let hand = self.hand.put_down();
+        let mut by_tenant: HashMap<&str, Vec<ExecutionId>> = HashMap::new();
+        for entry in &hand {
+            by_tenant.entry(&entry.stream.tenant).or_default().push(entry.id);
+        }
+        let marked: Result<(), StoreError> = async {
+            for (tenant, ids) in by_tenant {
+                relay::mark(&mut *self.worker.database.get().await?, tenant, &ids, false).await?;
+            }
+            Ok(())
+        }
+        .await;
+        let given_back = match marked {
+            Ok(()) => self.worker.dispatch.done(&hand).await.map_err(Trouble::from),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(trouble) = given_back {
+            info!(self.worker.log, "what was taken is left to be reclaimed"; "error" => %trouble);
+        } else if !hand.is_empty() {
+            let _ = self.worker.dispatch.ring_supervisor().await;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Workspaces whose executor could not remove them: it was killed, or the machine went down with it.
+
+use roadstead_domain::ids::AttemptId;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Workspaces below `root` that nobody has touched for `age`, with the attempts that they are of.
+pub async fn leftovers(root: PathBuf, age: Duration) -> io::Result<Vec<(AttemptId, PathBuf)>> {
+    unblocked(move || {
+        let folders = match fs::read_dir(&root) {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let old = |path: &Path| {
+            let changed = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
+            Some(SystemTime::now().duration_since(changed).unwrap_or_default() >= age)
+        };
+        let attempt = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry.ok()?;
+            let attempt = attempt_in(entry.file_name().to_str()?)?;
+            old(&entry.path())?.then_some((attempt, entry.path()))
+        };
+        Ok(folders.filter_map(attempt).collect())
+    })
+    .await
+}
+
+/// As an attempt's id is written: `<execution>-<attempt>`.
+fn attempt_in(name: &str) -> Option<AttemptId> {
+    let (execution, attempt) = name.rsplit_once('-')?;
+    Some(AttemptId { execution_id: execution.parse().ok()?, attempt: attempt.parse().ok()? })
+}
+
+/// Removes a workspace, also what steps made hard to remove. One that is not there is removed.
+pub async fn remove(folder: PathBuf) -> io::Result<()> {
+    unblocked(move || {
+        let removed = match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_up(&folder)?;
+                fs::remove_dir_all(&folder)
+            }
+            result => result,
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    })
+    .await
+}
+
+/// Gives the owner all rights on every folder, without following a link. Without recursion: steps choose the depth.
+fn open_up(root: &Path) -> io::Result<()> {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn unblocked<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roadstead_domain::ids::ExecutionId;
+
+    #[tokio::test]
+    async fn only_old_folders_with_an_attempts_name_are_leftovers() {
+        let root = tempfile::tempdir().unwrap();
+        let attempt = AttemptId { execution_id: ExecutionId::new(), attempt: 12 };
+        let folder = root.path().join(attempt.to_string());
+        for name in [folder.clone(), root.path().join("something-else"), root.path().join("12")] {
+            fs::create_dir(name).unwrap();
+        }
+        let found = leftovers(root.path().to_owned(), Duration::ZERO).await.unwrap();
+        assert_eq!(found, [(attempt, folder.clone())]);
+        assert!(leftovers(root.path().to_owned(), Duration::from_secs(60)).await.unwrap().is_empty());
+        assert!(leftovers(root.path().join("none"), Duration::ZERO).await.unwrap().is_empty());
+
+        fs::create_dir(folder.join("closed")).unwrap();
+        fs::write(folder.join("closed/file"), "x").unwrap();
+        fs::set_permissions(folder.join("closed"), Permissions::from_mode(0o000)).unwrap();
+        remove(folder.clone()).await.unwrap();
+        assert!(!folder.exists());
+        remove(folder).await.unwrap();
+    }
+}

@@ -1,0 +1,148 @@
+//! The process launcher: an attempt is an executor on this machine, in a process group of its own.
+//!
+//! Invariants: there are never more executors of this worker than the cap; an attempt's end is told only when nothing that it started is
+//! alive any more, also when its executor was killed; the credential passes through a pipe, never through arguments or environment.
+//! Executors outlive this worker: they report by themselves.
+
+mod children;
+mod exit;
+mod leftovers;
+mod orphans;
+mod spawn;
+
+pub use leftovers::{leftovers, remove as remove_leftover};
+pub use spawn::Surroundings;
+
+use super::{Ended, LaunchFailure, LaunchOrder, Launcher, StopCause};
+use crate::clock;
+use children::{Children, Orders};
+use exit::Exit;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use roadstead_domain::execution::Reason;
+use roadstead_domain::ids::AttemptId;
+use slog::{Logger, error, warn};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::Child;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+
+/// Ends that wait to be told; whoever observes is never this far behind, because each holds a berth.
+const MAX_UNTOLD_ENDS: usize = 65_536;
+/// What is left of an attempt dies by SIGKILL at once, unless it hangs in the kernel.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
+/// An executor that ends well leaves nothing; this is how often that is checked all the same.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+pub struct ProcessLauncher {
+    shared: Arc<Shared>,
+    untold: Mutex<mpsc::Receiver<Ended>>,
+}
+
+struct Shared {
+    surroundings: Surroundings,
+    children: Children,
+    /// Held while sweeping; when that was last done.
+    swept: Mutex<Instant>,
+    ends: mpsc::Sender<Ended>,
+    log: Logger,
+}
+
+impl ProcessLauncher {
+    /// At most `cap` children at once.
+    pub fn new(surroundings: Surroundings, cap: usize, log: Logger) -> Self {
+        let (ends, untold) = mpsc::channel(MAX_UNTOLD_ENDS);
+        let shared = Shared { surroundings, children: Children::new(cap), swept: Mutex::new(clock::now()), ends, log };
+        Self { shared: Arc::new(shared), untold: Mutex::new(untold) }
+    }
+}
+
+impl Launcher for ProcessLauncher {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn wants_credential(&self) -> bool {
+        true
+    }
+
+    fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<(), LaunchFailure>> {
+        async move {
+            // Spawning takes less than a millisecond and waits for nothing but the kernel.
+            let spawned = self.shared.children.adopt(order.attempt, || self.shared.surroundings.spawn(&order));
+            let (child, orders) = spawned.map_err(|error| LaunchFailure {
+                reason: Reason::new("create_rejected", format!("the executor could not be started: {error}")),
+                retryable: true,
+            })?;
+            tokio::spawn(attend(Arc::clone(&self.shared), child, orders, order.tenant));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn observe(&self) -> BoxFuture<'_, Ended> {
+        async move {
+            match self.untold.lock().await.recv().await {
+                Some(ended) => ended,
+                // `self` holds a sender.
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn stop(&self, attempt: AttemptId, cause: StopCause) {
+        self.shared.children.stop(attempt, cause);
+    }
+
+    fn holds(&self, attempt: AttemptId) -> bool {
+        self.shared.children.holds(attempt)
+    }
+
+    fn live(&self) -> watch::Receiver<usize> {
+        self.shared.children.live()
+    }
+}
+
+/// Stays with one executor to its end, and to the end of what it leaves.
+async fn attend(shared: Arc<Shared>, mut child: Child, mut orders: Orders, tenant: String) {
+    let exit = exit::wait(&mut child, &mut orders).await;
+    let (serial, attempt) = (orders.serial, orders.attempt);
+    shared.children.reaped(serial);
+    if exit.is_clean() {
+        shared.sweep_now_and_then().await;
+    } else {
+        shared.sweep().await;
+        let folder = shared.surroundings.workspace(attempt);
+        if let Err(error) = leftovers::remove(folder).await {
+            warn!(shared.log, "an attempt's workspace can't be removed"; "execution_id" => %attempt.execution_id,
+                  "attempt" => attempt.attempt, "tenant" => &tenant, "error" => %error);
+        }
+    }
+    let Exit { status, last_words, stopped } = exit;
+    let end = exit::judge(status, stopped, &last_words);
+    // The place is free before the end is told: whoever hears of it may launch at once.
+    shared.children.gone();
+    // Nobody observes any more only when this process ends.
+    let _ = shared.ends.send(Ended { tenant, attempt, end }).await;
+    shared.children.told(serial);
+}
+
+impl Shared {
+    /// Ends everything whose executor is dead.
+    async fn sweep(&self) {
+        let mut swept = self.swept.lock().await;
+        if !orphans::sweep(&self.children, SWEEP_PATIENCE).await {
+            error!(self.log, "processes of ended attempts can't be killed");
+        }
+        *swept = clock::now();
+    }
+
+    async fn sweep_now_and_then(&self) {
+        let due = self.swept.try_lock().is_ok_and(|swept| swept.elapsed() >= SWEEP_INTERVAL);
+        if due {
+            self.sweep().await;
+        }
+    }
+}

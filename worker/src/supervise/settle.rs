@@ -1,0 +1,229 @@
+//! Settling what did not settle itself: attempts whose process ended without a report, and attempts past a deadline.
+//!
+//! A report in `outcome.json` is a witness as good as one over the API, so it is looked for first; an object store that can't be reached is not
+//! one that holds nothing. Whose attempt it is, and whether its end still means something, the store decides.
+
+use crate::backoff::Backoff;
+use crate::launch::{End, Ended, StopCause};
+use crate::trouble::Complaint;
+use crate::worker::Worker;
+use metrics::counter;
+use roadstead_backend::objects::{ObjectsError, Store, layout};
+use roadstead_backend::store::claim;
+use roadstead_backend::store::overdue::{self, Late, Overdue};
+use roadstead_backend::store::settle::{Observer, Witness, live, settle_one};
+use roadstead_backend::store::{Connection, StoreResult};
+use roadstead_backend::telemetry::metrics::EXECUTIONS_FINISHED_TOTAL;
+use roadstead_domain::attempt::protocol::Finish;
+use roadstead_domain::execution::{Reason, State};
+use roadstead_domain::ids::AttemptId;
+use slog::{info, warn};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A finish without its result, for 256 steps and 10,000 artifacts, is far below this.
+const MAX_OUTCOME_BYTES: u64 = 16 << 20;
+/// How long an object store that can't be reached is asked for an outcome; then the attempt counts as lost.
+const OUTCOME_PATIENCE: Duration = Duration::from_secs(120);
+const MAX_OVERDUE: i64 = 256;
+
+/// Sees attempts end until `stop`: gives their berths to the dispatcher to give back, or settles them.
+pub async fn see_ends(worker: Arc<Worker>, stop: CancellationToken) {
+    loop {
+        let ended = tokio::select! { () = stop.cancelled() => return, ended = worker.launcher.observe() => ended };
+        if ended.end == End::Reported {
+            worker.freed.push(ended);
+        } else {
+            worker.settle(ended);
+        }
+    }
+}
+
+/// Settles one attempt that this worker saw end. Tries until it is done: nothing of the attempt is alive, and only the lease's end would
+/// tell anybody else.
+pub async fn settle(worker: Arc<Worker>, ended: Ended) {
+    let (mut backoff, mut complaint) = (Backoff::default(), Complaint::about("settling an attempt"));
+    let log = worker.log_of(&ended.tenant, ended.attempt);
+    loop {
+        match try_settle(&worker, &ended).await {
+            Ok(Some((state, reason))) => {
+                info!(log, "settled"; "state" => state.as_str(), "reason" => reason);
+                break;
+            }
+            Ok(None) => break,
+            Err(error) => {
+                complaint.raise(&log, &error);
+                if !error.is_unavailable() {
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(backoff.next_wait()).await;
+    }
+    worker.freed.call();
+}
+
+/// `None`: its end means nothing any more.
+async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State, String)>> {
+    let observer = Observer::Launcher { worker: worker.id.clone() };
+    let mut connection = worker.database.get().await?;
+    if live(&mut connection, &[ended.attempt], &observer).await?.is_empty() {
+        claim::release(&mut connection, &worker.id, &[ended.attempt]).await?;
+        return Ok(None);
+    }
+    drop(connection);
+    let witness = witness(worker, &ended.tenant, ended.attempt, &ended.end).await;
+    let told = tell(&witness);
+    let mut connection = worker.database.get().await?;
+    let state = settle_one(&mut connection, ended.attempt, &observer, witness, true).await?;
+    match state {
+        Some(state) => note(worker, state).await,
+        // Its own report came in between, which leaves the berth to whoever saw the end.
+        None => {
+            claim::release(&mut connection, &worker.id, &[ended.attempt]).await?;
+        }
+    }
+    Ok(state.map(|state| (state, told)))
+}
+
+/// Ends this worker's attempts that are past a deadline; their ends are observed as any other.
+pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> StoreResult<()> {
+    for late in overdue::overdue(connection, MAX_OVERDUE).await? {
+        if worker.launcher.holds(late.attempt) {
+            warn!(worker.log_of(&late.tenant, late.attempt), "ending an attempt"; "why" => ?late.why);
+            worker.launcher.stop(late.attempt, cause(late.why));
+        }
+    }
+    Ok(())
+}
+
+/// The supervisor's part: settles what is past a deadline and whose worker is gone, or had its time to end it. Answers how many.
+pub async fn settle_overdue(worker: &Worker, connection: &mut Connection) -> StoreResult<usize> {
+    let mut settled = 0;
+    for Late { tenant, attempt, why, worker_may_end_it } in overdue::overdue(connection, MAX_OVERDUE).await? {
+        if worker_may_end_it || worker.launcher.holds(attempt) {
+            continue;
+        }
+        let witness = witness(worker, &tenant, attempt, &End::Stopped(cause(why))).await;
+        let told = tell(&witness);
+        if let Some(state) = settle_one(connection, attempt, &Observer::Supervisor, witness, true).await? {
+            let log = worker.log_of(&tenant, attempt);
+            info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
+            note(worker, state).await;
+            settled += 1;
+        }
+    }
+    Ok(settled)
+}
+
+const fn cause(why: Overdue) -> StopCause {
+    match why {
+        Overdue::Start => StopCause::StartTimeout,
+        Overdue::Lease => StopCause::LeaseExpired,
+        Overdue::Run => StopCause::RunTimeout,
+    }
+}
+
+/// What is told of an end: by `outcome.json` where a start was granted and there is one, else by how it looked.
+async fn witness(worker: &Worker, tenant: &str, attempt: AttemptId, end: &End) -> Witness {
+    let seen = seen(end);
+    if matches!(seen, Witness::StartFailed { .. }) {
+        return seen;
+    }
+    match outcome(worker, tenant, attempt).await {
+        Some(finish) => Witness::Report(Box::new(finish)),
+        None => seen,
+    }
+}
+
+fn seen(end: &End) -> Witness {
+    match end {
+        End::NotStarted { reason, retryable } => {
+            Witness::StartFailed { reason: reason.clone(), retryable: *retryable }
+        }
+        End::Stopped(StopCause::StartTimeout) => Witness::StartFailed {
+            reason: Reason::new("start_timeout", "no start was granted in time"),
+            retryable: true,
+        },
+        End::Stopped(StopCause::LeaseExpired) => {
+            Witness::Lost(Reason::new("lease_expired", "its executor was not heard of until its lease ran out"))
+        }
+        End::Stopped(StopCause::RunTimeout) => {
+            Witness::TimedOut(Reason::new("run_timeout", "it was still running after its deadline"))
+        }
+        End::Lost(reason) => Witness::Lost(reason.clone()),
+        End::Reported => Witness::Lost(Reason::new("executor_lost", "its executor ended, but its report is nowhere")),
+    }
+}
+
+async fn outcome(worker: &Worker, tenant: &str, attempt: AttemptId) -> Option<Finish> {
+    let key = layout::outcome(tenant, attempt);
+    let log = worker.log_of(tenant, attempt);
+    let (mut backoff, mut waited) = (Backoff::default(), Duration::ZERO);
+    loop {
+        match worker.objects.get(Store::Content, &key, MAX_OUTCOME_BYTES).await {
+            Ok(None) => return None,
+            Ok(Some(document)) => match serde_json::from_slice(&document) {
+                Ok(finish) => return Some(finish),
+                Err(error) => {
+                    warn!(log, "outcome.json is not as agreed"; "error" => %error);
+                    return None;
+                }
+            },
+            Err(error @ ObjectsError::Unavailable(_)) if waited < OUTCOME_PATIENCE => {
+                if waited.is_zero() {
+                    warn!(log, "outcome.json can't be read yet"; "error" => %error);
+                }
+                let wait = backoff.next_wait();
+                tokio::time::sleep(wait).await;
+                waited += wait;
+            }
+            Err(error) => {
+                warn!(log, "outcome.json can't be read"; "error" => %error);
+                return None;
+            }
+        }
+    }
+}
+
+/// Counts an end, and calls the supervisor for what is to be tried again.
+async fn note(worker: &Worker, state: State) {
+    if state.is_terminal() {
+        counter!(EXECUTIONS_FINISHED_TOTAL, "outcome" => state.as_str()).increment(1);
+    } else {
+        // It looks every second while something is live; this is for the case that nothing is.
+        let _ = worker.dispatch.ring_supervisor().await;
+    }
+}
+
+fn tell(witness: &Witness) -> String {
+    match witness {
+        Witness::Report(_) => "its own report, from outcome.json".to_owned(),
+        Witness::Lost(reason) | Witness::StartFailed { reason, .. } | Witness::TimedOut(reason) => {
+            format!("{}: {}", reason.code, reason.message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_has_its_witness() {
+        let reason = Reason::new("executor_lost", "x");
+        let code = |end| match seen(&end) {
+            Witness::Report(_) => "report".to_owned(),
+            Witness::Lost(reason) => format!("lost, {}", reason.code),
+            Witness::StartFailed { reason, retryable } => format!("start failed, {}, {retryable}", reason.code),
+            Witness::TimedOut(reason) => format!("timed out, {}", reason.code),
+        };
+        assert_eq!(code(End::Reported), "lost, executor_lost");
+        assert_eq!(code(End::Lost(reason.clone())), "lost, executor_lost");
+        assert_eq!(code(End::NotStarted { reason, retryable: false }), "start failed, executor_lost, false");
+        assert_eq!(code(End::Stopped(StopCause::StartTimeout)), "start failed, start_timeout, true");
+        assert_eq!(code(End::Stopped(StopCause::LeaseExpired)), "lost, lease_expired");
+        assert_eq!(code(End::Stopped(StopCause::RunTimeout)), "timed out, run_timeout");
+    }
+}
