@@ -19,7 +19,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     responses(
         (status = 202, description = "It is cancelled, or will be; asking again gives the same answer", body = ExecutionView<'static>),
         (status = 404, response = crate::openapi::NotFound),
-        (status = 409, description = "It ended in another way", response = crate::openapi::Conflict),
+        (status = 409, response = crate::openapi::Conflict),
     ),
 )]
 pub async fn cancel(

@@ -19,8 +19,6 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 const BELIEF: Duration = Duration::from_secs(1);
-/// Scrapers come every few seconds, and several of them may.
-const GAUGES_BELIEF: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED: u64 = 1_000;
 
 pub fn routes(cfg: &mut web::ServiceConfig) {
@@ -57,8 +55,6 @@ pub struct LoadCache {
     berths: Cache<(), Arc<Berths>>,
     /// By tenant; `None` is all of them.
     capacity: Cache<Option<String>, Arc<Capacity>>,
-    /// Present while the gauges of `/metrics` are fresh.
-    pub gauges: Cache<(), ()>,
 }
 
 impl Default for LoadCache {
@@ -66,7 +62,6 @@ impl Default for LoadCache {
         Self {
             berths: Cache::builder().time_to_live(BELIEF).build(),
             capacity: Cache::builder().time_to_live(BELIEF).max_capacity(MAX_REMEMBERED).build(),
-            gauges: Cache::builder().time_to_live(GAUGES_BELIEF).build(),
         }
     }
 }

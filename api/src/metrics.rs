@@ -6,14 +6,29 @@
 use crate::problem::Problem;
 use crate::state::App;
 use metrics::gauge;
+use moka::future::Cache;
 use roadstead_backend::store::capacity::depths;
 use roadstead_backend::telemetry::metrics as names;
 use roadstead_domain::execution::Priority;
+use std::time::Duration;
+
+/// Scrapers come every few seconds, and several of them may.
+const BELIEF: Duration = Duration::from_secs(5);
+
+/// When the gauges were last counted.
+#[derive(Clone, Debug)]
+pub struct GaugeCache(Cache<(), ()>);
+
+impl Default for GaugeCache {
+    fn default() -> Self {
+        Self(Cache::builder().time_to_live(BELIEF).build())
+    }
+}
 
 /// The text of a scrape; `None` where metrics are switched off.
 pub async fn render(app: &App) -> Option<String> {
     let handle = app.metrics.as_ref()?;
-    app.load.gauges.get_with((), refresh(app)).await;
+    app.gauges.0.get_with((), refresh(app)).await;
     Some(handle.render())
 }
 

@@ -44,7 +44,8 @@ async fn serve(request: HttpRequest) -> HttpResponse {
         (name = "capacity", description = "How full the system is"),
     ),
     paths(
-        submit::one, submit::batch, query::list, query::get, cancel::cancel, retry::retry, query::attempts, query::events, logs::logs,
+        submit::one, submit::batch, query::list::list, query::get::get, cancel::cancel, retry::retry,
+        query::attempts::attempts, query::events::events, logs::logs,
         result::result, artifacts::artifacts, artifacts::artifact, workflows::list, workflows::put, workflows::latest, workflows::version,
         capacity::capacity,
     ),

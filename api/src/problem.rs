@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use roadstead_backend::batch::Overloaded;
+use roadstead_backend::objects::ObjectsError;
 use roadstead_backend::store::StoreError;
 use roadstead_domain::decode::FieldError;
 use serde::Serialize;
@@ -219,6 +220,15 @@ impl From<StoreError> for Problem {
             Self::unavailable("the database is not available; try again", error)
         } else {
             Self::internal(error)
+        }
+    }
+}
+
+impl From<ObjectsError> for Problem {
+    fn from(error: ObjectsError) -> Self {
+        match error {
+            ObjectsError::Unavailable(_) => Self::unavailable("the object store is not available; try again", error),
+            ObjectsError::TooLarge { .. } | ObjectsError::Refused(_) | ObjectsError::Source(_) => Self::internal(error),
         }
     }
 }

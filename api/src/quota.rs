@@ -70,8 +70,9 @@ impl Quotas {
         if executions > bound {
             return Err(exceeded(bound));
         }
-        if let Some(stale) = tally.figures().reserve(executions, bound) {
-            if stale {
+        let room = tally.figures().reserve(executions, bound);
+        if let Some(is_stale) = room {
+            if is_stale {
                 self.recount_later(tenant, &tally, bound);
             }
             return Ok(Reservation { tally, executions });

@@ -18,10 +18,11 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 /// The result document
 #[utoipa::path(
     get, path = "/v1/executions/{id}/result", tag = "executions", operation_id = "getResult",
+    description = "Of an execution that has ended; before, and where none was left, the problem is `no-result`.",
     params(("id" = uuid::Uuid, Path)),
     responses(
         (status = 200, description = "The document", body = serde_json::Value),
-        (status = 404, description = "`no-result`: it has not ended, or left none; `not-found`: there is no such execution", response = crate::openapi::NotFound),
+        (status = 404, response = crate::openapi::NotFound),
     ),
 )]
 pub async fn result(

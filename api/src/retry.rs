@@ -29,7 +29,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     responses(
         (status = 202, description = "The new execution", body = crate::query::view::ExecutionView<'static>, headers(("Location" = String))),
         (status = 404, response = crate::openapi::NotFound),
-        (status = 409, description = "It has not ended yet", response = crate::openapi::Conflict),
+        (status = 409, response = crate::openapi::Conflict),
         (status = 422, response = crate::openapi::KeyReused),
         (status = 429, response = crate::openapi::QuotaExceeded),
     ),

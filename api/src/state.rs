@@ -5,6 +5,7 @@ use crate::auth::{KeyCache, Principal, Role};
 use crate::capacity::LoadCache;
 use crate::changes::Changes;
 use crate::enqueue::Enqueuer;
+use crate::metrics::GaugeCache;
 use crate::query::live::Streams;
 use crate::quota::Quotas;
 use crate::submit::idempotency::InFlight;
@@ -40,6 +41,7 @@ pub struct App {
     pub changes: Changes,
     pub load: LoadCache,
     pub streams: Streams,
+    pub gauges: GaugeCache,
     pub log: slog::Logger,
     /// `None`: metrics are switched off.
     pub metrics: Option<MetricsHandle>,
@@ -77,6 +79,7 @@ impl App {
             changes: Changes::default(),
             load: LoadCache::default(),
             streams: Streams::default(),
+            gauges: GaugeCache::default(),
             stopping: CancellationToken::new(),
             everybody: config.dev_mode.then(everybody),
             migrated: AtomicBool::new(false),

@@ -121,7 +121,10 @@ fn refusal(refusal: &Refusal) -> String {
     let Refusal { method, url, status, problem, .. } = refusal;
     let sentence = problem.sentence().or(status.canonical_reason()).unwrap_or("no reason given");
     let request = problem.request_id.as_ref().map_or_else(String::new, |id| format!(", request id {id}"));
-    format!("{sentence}{}\n  ({} to {method} {url}{request})", field_lines(&problem.errors), status.as_u16())
+    // A single mistake is often the sentence already.
+    let is_told = problem.errors.len() == 1 && sentence.contains(&problem.errors[0].detail);
+    let fields = if is_told { String::new() } else { field_lines(&problem.errors) };
+    format!("{sentence}{fields}\n  ({} to {method} {url}{request})", status.as_u16())
 }
 
 impl From<std::io::Error> for Failure {

@@ -3,7 +3,7 @@
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::terminal::{self, Palette};
-use serde_json::Value;
+use serde_yaml_ng::Value;
 use std::io::Write;
 
 /// Where data goes. Only `dev` ever shows any beside standard output.
@@ -39,6 +39,7 @@ impl Output {
     }
 
     pub fn yaml(self, answer: &[u8]) -> Result<(), Failure> {
+        // A YAML value keeps the order of its keys, which a JSON value would not.
         let value: Value =
             serde_json::from_slice(answer).map_err(|e| Failure::local("the API's answer is not JSON", e))?;
         let text = serde_yaml_ng::to_string(&value).map_err(|e| Failure::local("can't write YAML", e))?;

@@ -47,7 +47,7 @@ impl Progress {
         match &self.screen {
             Some(screen) => screen.head.set_message(shown(if reason.is_empty() { &waiting } else { &reason })),
             // How many are ahead changes with everybody else's executions: not worth a line each time.
-            None => self.tell(String::new(), shown(&reason)),
+            None => self.tell(String::new(), format!("execution: {}", shown(&reason))),
         }
     }
 

@@ -6,5 +6,6 @@
 pub mod answers;
 pub mod events;
 pub mod processes;
+pub mod programs;
 pub mod scene;
 pub mod submission;

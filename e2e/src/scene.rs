@@ -1,6 +1,7 @@
 //! The usual cast: one API and one worker on a stack of their own, a client with a key, and the verbs of a scenario.
 
 use crate::answers::Checked;
+use crate::programs::{self, Ended};
 use crate::submission::shell;
 use reqwest::Method;
 use roadstead_testkit::{Answer, Client, PATIENCE, Server, Stack, wait_for};
@@ -79,6 +80,11 @@ impl Scene {
     /// A client of another tenant or role.
     pub async fn client_of(&self, tenant: &str, role: &str) -> Client {
         self.api.client(&self.stack.key(tenant, role).await)
+    }
+
+    /// Runs `roadstead-api` with these arguments to its end, whatever that is.
+    pub async fn run_api(&self, arguments: &[&str]) -> Ended {
+        programs::run("roadstead-api", arguments, &self.stack.environment()).await
     }
 
     /// How many rows there are of everything that a submission makes.

@@ -42,7 +42,7 @@ impl Heart {
         loop {
             let (heartbeat, carried) = self.report.unknown();
             let sent = clock::now();
-            match self.api.heartbeat(&heartbeat, self.timeout).await {
+            match self.api.heartbeat(heartbeat, self.timeout).await {
                 Ok(reply) => {
                     self.lease.renew(sent);
                     self.report.answered(carried);

@@ -26,6 +26,7 @@ mod workspace;
 
 use environment::Environment;
 use exit::Exit;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// musl's own allocator maps a page for each size it is asked for, which a process that lives for a millisecond feels.
@@ -35,7 +36,8 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 fn main() -> ExitCode {
     let exit = begin().unwrap_or_else(|error| Exit::Unusable(error.to_string()));
     if exit != Exit::Reported {
-        eprintln!("roadstead-executor: {exit}");
+        // Whoever listened may be gone.
+        let _ = writeln!(std::io::stderr(), "roadstead-executor: {exit}");
     }
     ExitCode::from(exit.status())
 }

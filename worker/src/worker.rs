@@ -1,6 +1,8 @@
 //! What every room of the worker is given: who it is, the servers, the launcher, and the settings that it goes by.
 
+use crate::clock;
 use crate::launch::{Ended, Launcher};
+use crate::supervise::settle;
 use roadstead_backend::config::{LaunchTimes, WorkerConfig};
 use roadstead_backend::dispatch::Dispatch;
 use roadstead_backend::objects::Objects;
@@ -10,6 +12,8 @@ use slog::{Logger, o};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 pub struct Worker {
     /// In the rows of its attempts, and as its Redis consumer.
@@ -21,6 +25,9 @@ pub struct Worker {
     pub settings: Settings,
     /// Attempts whose berths wait to be given back.
     pub freed: Freed,
+    /// Settlements that are under way.
+    pub settling: TaskTracker,
+    pub pulse: Pulse,
     pub log: Logger,
 }
 
@@ -49,6 +56,11 @@ impl From<&WorkerConfig> for Settings {
 }
 
 impl Worker {
+    /// Settles an attempt in the background.
+    pub fn settle(self: &Arc<Self>, ended: Ended) {
+        self.settling.spawn(settle::settle(Arc::clone(self), ended));
+    }
+
     /// A logger whose records are an attempt's.
     pub fn log_of(&self, tenant: &str, attempt: AttemptId) -> Logger {
         self.log.new(o!(
@@ -83,5 +95,25 @@ impl Freed {
 
     pub async fn called(&self) {
         self.called.notified().await;
+    }
+}
+
+/// When the dispatcher last turned round.
+#[derive(Debug)]
+pub struct Pulse(Mutex<Instant>);
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self(Mutex::new(clock::now()))
+    }
+}
+
+impl Pulse {
+    pub fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = clock::now();
+    }
+
+    pub fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -11,7 +11,7 @@ use crate::state::App;
 use actix_web::{HttpRequest, HttpResponse, web};
 use lines::{Filter, Format, parse_event_id};
 use reader::{Reader, Selection};
-use roadstead_domain::attempt::protocol::{LogLine, Stream};
+use roadstead_domain::attempt::protocol::Stream;
 use utoipa::ToSchema;
 
 /// The most lines that a tail may have.
@@ -99,6 +99,7 @@ fn selection(query: &str, format: Format) -> Result<Selection, Problem> {
 mod tests {
     use super::*;
     use crate::problem::Kind;
+    use roadstead_domain::attempt::protocol::LogLine;
     use utoipa::PartialSchema;
 
     #[test]

@@ -87,7 +87,7 @@ fn filter(query: &str, tenant: &str) -> Result<(Filter, Listing), Problem> {
 fn states(params: &mut Params) -> Vec<State> {
     let mut states = Vec::new();
     for word in params.many("state").iter().flat_map(|value| value.split(',')) {
-        match word.trim().parse() {
+        match word.trim().parse::<State>() {
             Ok(state) => states.push(state),
             Err(error) => params.error("state", error.to_string()),
         }

@@ -89,7 +89,7 @@ pub async fn respond(
         .insert_header((HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")))
         .insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
     if request.method() == Method::HEAD {
-        return Ok(response.finish());
+        return Ok(response.streaming(stream::empty::<Result<Bytes, Problem>>()));
     }
     let live = Live {
         feed,

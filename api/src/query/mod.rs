@@ -4,11 +4,11 @@
 //! is woken by a change, looks by itself all the same, and costs bounded memory.
 
 mod answer;
-mod attempts;
+pub mod attempts;
 mod cursor;
-mod events;
-mod get;
-mod list;
+pub mod events;
+pub mod get;
+pub mod list;
 pub mod live;
 mod negotiate;
 mod params;

@@ -65,10 +65,11 @@ pub struct ExecutionView<'a> {
     pub links: Links,
 }
 
+// The words of `State` and `Priority`, for the OpenAPI document; a test compares them.
+
 /// Where an execution stands.
 #[derive(ToSchema)]
 #[schema(as = State, rename_all = "snake_case")]
-#[expect(dead_code, reason = "the words of `State`, for the document only; a test compares them")]
 pub enum StateWord {
     Scheduled,
     Queued,
@@ -83,7 +84,6 @@ pub enum StateWord {
 /// Order within one tenant.
 #[derive(ToSchema)]
 #[schema(as = Priority, rename_all = "snake_case")]
-#[expect(dead_code, reason = "the words of `Priority`, for the document only; a test compares them")]
 pub enum PriorityWord {
     High,
     Normal,

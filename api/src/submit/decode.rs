@@ -14,8 +14,6 @@ use serde_json::Value;
 pub const MAX_LABELS: usize = 64;
 const MAX_LABEL_KEY_CHARS: usize = 63;
 const MAX_LABEL_VALUE_CHARS: usize = 256;
-/// A year.
-const MAX_QUEUE_TIMEOUT_SECONDS: i64 = 366 * 24 * 3600;
 
 /// A submission whose fields are each well-formed.
 #[derive(Debug)]
@@ -55,7 +53,7 @@ pub fn decode(members: Members<'_>, at: &str, errors: &mut Errors) -> Option<Wan
     let run_at = run_at(&mut fields);
     let labels = labels(&mut fields);
     let timeout_seconds = fields.integer("timeout_seconds", 1..=MAX_TIMEOUT_SECONDS).map(|n| n as u32);
-    let queue_timeout_seconds = fields.integer("queue_timeout_seconds", 1..=MAX_QUEUE_TIMEOUT_SECONDS).map(|n| n as u32);
+    let queue_timeout_seconds = fields.integer("queue_timeout_seconds", 1..=MAX_TIMEOUT_SECONDS).map(|n| n as u32);
     let max_retries = fields.integer("max_retries", 0..=MAX_RETRIES).map(|n| n as u32);
     fields.finish();
     Some(Wanted {
@@ -70,8 +68,7 @@ pub fn decode(members: Members<'_>, at: &str, errors: &mut Errors) -> Option<Wan
 }
 
 fn definition(fields: &mut Fields<'_>) -> Option<Definition> {
-    let (named, own) = (fields.take("workflow"), fields.take("spec"));
-    match (named, own) {
+    match (fields.take("workflow"), fields.take("spec")) {
         (Some(_), Some(_)) => {
             fields.error("spec", "stands beside `workflow`; give one of the two");
             None
@@ -93,11 +90,11 @@ fn definition(fields: &mut Fields<'_>) -> Option<Definition> {
             }
         }
         (Some(reference), None) => {
-            let named = reference.as_str().and_then(named);
-            if named.is_none() {
+            let definition = reference.as_str().and_then(named);
+            if definition.is_none() {
                 fields.error("workflow", "must be a workflow's name, or name@version, as in `word-count@3`");
             }
-            named
+            definition
         }
     }
 }

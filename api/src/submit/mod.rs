@@ -33,6 +33,7 @@ use roadstead_backend::store::submit::{IdempotencyKey, NewExecution};
 use roadstead_domain::decode::Errors;
 use roadstead_domain::ids::ExecutionId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A body up to this is read whole; a longer one is streamed.
 const MAX_BUFFERED_BYTES: usize = 128 << 10;
@@ -45,7 +46,22 @@ const MAX_BATCH: usize = 1_000;
 
 const JSON: &[&str] = &["application/json"];
 
-/// One execution.
+/// Submit an execution
+#[utoipa::path(
+    post, path = "/v1/executions", tag = "executions", operation_id = "submitExecution",
+    description = "Durable when answered: the answer is sent after the commit. With an Idempotency-Key, the same body gets the same answer again.",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    request_body = crate::openapi::Submission,
+    responses(
+        (status = 202, description = "The execution", body = ExecutionView<'static>, headers(("Location" = String))),
+        (status = 400, response = crate::openapi::BadRequest),
+        (status = 409, response = crate::openapi::Conflict),
+        (status = 413, response = crate::openapi::TooLarge),
+        (status = 415, response = crate::openapi::UnsupportedMediaType),
+        (status = 422, response = crate::openapi::KeyReused),
+        (status = 429, response = crate::openapi::QuotaExceeded),
+    ),
+)]
 pub async fn one(
     app: web::Data<App>,
     principal: Principal,
@@ -87,7 +103,27 @@ pub async fn one(
     Ok(accepted(&execution))
 }
 
-/// Up to a thousand, all or none.
+/// Executions recorded together.
+#[derive(Serialize, ToSchema)]
+pub struct Batch<'a> {
+    /// In the order of the submissions.
+    pub executions: Vec<ExecutionView<'a>>,
+}
+
+/// Submit up to a thousand executions, all or none
+#[utoipa::path(
+    post, path = "/v1/executions/batch", tag = "executions", operation_id = "submitExecutions",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    request_body = crate::openapi::BatchSubmission,
+    responses(
+        (status = 202, description = "The executions, in the order of their submissions", body = Batch<'static>),
+        (status = 400, response = crate::openapi::BadRequest),
+        (status = 413, response = crate::openapi::TooLarge),
+        (status = 415, response = crate::openapi::UnsupportedMediaType),
+        (status = 422, response = crate::openapi::KeyReused),
+        (status = 429, response = crate::openapi::QuotaExceeded),
+    ),
+)]
 pub async fn batch(
     app: web::Data<App>,
     principal: Principal,
@@ -105,12 +141,8 @@ pub async fn batch(
     }
     drop(whole);
     let executions = service::accept(&app, &principal.tenant, idempotency, executions).await?;
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        executions: Vec<ExecutionView<'a>>,
-    }
     let executions = executions.iter().map(ExecutionView::of_submitted).collect();
-    Ok(HttpResponse::Accepted().json(Answer { executions }))
+    Ok(HttpResponse::Accepted().json(Batch { executions }))
 }
 
 async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Vec<NewExecution>, Problem> {

@@ -34,7 +34,7 @@ impl Payload {
         S: futures_util::Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let kept = Kept { objects: objects.clone(), key: layout::payload(tenant, id) };
-        kept.objects.put_stream(Store::Content, &kept.key, CONTENT_TYPE, content).await?;
+        kept.objects.put_stream(Store::Content, &kept.key, CONTENT_TYPE, Box::pin(content)).await?;
         Ok(Self { kept: Some(kept) })
     }
 

@@ -81,7 +81,7 @@ impl Printer {
                 text.push_str(&if self.output.is_terminal { harmless(line) } else { line.to_owned() });
             }
             Format::Yaml => {
-                let value: serde_json::Value = model::read(line.as_bytes())?;
+                let value: serde_yaml_ng::Value = model::read(line.as_bytes())?;
                 let yaml = serde_yaml_ng::to_string(&[value]).map_err(|e| Failure::local("can't write YAML", e))?;
                 text.push_str(yaml.trim_end());
             }

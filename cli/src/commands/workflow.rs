@@ -11,7 +11,7 @@ use crate::table::{Kind, facts, table};
 use bytes::Bytes;
 use roadstead_domain::ids::is_name;
 use roadstead_domain::workflow::{Workflow, from_text};
-use serde_json::Value;
+use serde_yaml_ng::Value;
 use std::path::Path;
 
 const PAGE_SIZE: u32 = 100;

@@ -88,5 +88,5 @@ async fn a_result_is_printed_byte_for_byte() {
     let server = Server::start(|_, _| answer(200, r#"{"b": 1.50,  "a":[]}"#)).await;
     assert_eq!(server.run(&["result", ID]).await.stdout, "{\"b\": 1.50,  \"a\":[]}\n");
     assert_eq!(server.run(&["result", ID, "--format", "json"]).await.stdout, "{\"b\": 1.50,  \"a\":[]}\n");
-    assert_eq!(server.run(&["result", ID, "--format", "yaml"]).await.stdout, "a: []\nb: 1.5\n");
+    assert_eq!(server.run(&["result", ID, "--format", "yaml"]).await.stdout, "b: 1.5\na: []\n");
 }

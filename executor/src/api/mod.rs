@@ -70,8 +70,8 @@ impl Api {
         self.post("start", &self.credential, &request, REQUEST_TIMEOUT).await
     }
 
-    pub async fn heartbeat(&self, heartbeat: &Heartbeat, timeout: Duration) -> Result<HeartbeatReply, ApiError> {
-        self.post("heartbeat", &self.session, heartbeat, timeout).await
+    pub async fn heartbeat(&self, heartbeat: Heartbeat, timeout: Duration) -> Result<HeartbeatReply, ApiError> {
+        self.post("heartbeat", &self.session, &heartbeat, timeout).await
     }
 
     pub async fn uploads(&self, request: &UploadRequest) -> Result<UploadGrant, ApiError> {

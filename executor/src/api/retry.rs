@@ -5,7 +5,7 @@ use backon::{ExponentialBuilder, Retryable};
 use std::time::Duration;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Tries until it works, until an error is not a `passing` one, or until `patience` is used up by waiting.
 pub async fn retry<T, E, F, Fut>(patience: Duration, passing: impl FnMut(&E) -> bool, operation: F) -> Result<T, E>

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A store that moves nothing for this long has lost the upload.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_mins(1);
 /// S3's error documents are short.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 

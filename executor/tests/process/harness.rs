@@ -50,10 +50,18 @@ pub struct Scenario {
 
 impl Scenario {
     pub fn new(steps: &str, change: impl FnOnce(&mut StartGrant)) -> Self {
+        Self::against(steps, change, Peer::start)
+    }
+
+    pub fn against(
+        steps: &str,
+        change: impl FnOnce(&mut StartGrant),
+        start_peer: impl FnOnce(StartGrant) -> Peer,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut grant = grant(&steps.replace("{dir}", dir.path().to_str().unwrap()));
         change(&mut grant);
-        let peer = Peer::start(grant);
+        let peer = start_peer(grant);
         let outcome_url = format!("{}/store/outcome.json?signature=hush", peer.url());
         peer.state().grant.as_mut().unwrap().outcome_url = outcome_url;
         Self { peer, dir, id: ExecutionId::new() }

@@ -9,3 +9,4 @@ mod outage;
 mod peer;
 mod runs;
 mod ships;
+mod tls;

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// Far longer than anything here takes on a busy machine.
 pub const SOON: Duration = Duration::from_secs(40);
@@ -35,6 +36,7 @@ pub struct State {
     pub grant: Option<StartGrant>,
     pub reply: Option<HeartbeatReply>,
     faults: Vec<(String, usize, Fault)>,
+    pub connections: usize,
     /// Path and time of every request that arrived, faults included.
     pub requests: Vec<(String, Instant)>,
     pub session_tokens: Vec<String>,
@@ -49,30 +51,39 @@ pub struct State {
 }
 
 pub struct Peer {
-    pub address: SocketAddr,
+    address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    address: SocketAddr,
+    /// What URLs begin with.
+    base: String,
 }
 
 impl Peer {
     pub fn start(grant: StartGrant) -> Self {
+        Self::start_with(grant, None)
+    }
+
+    /// Speaks TLS when it gets what that takes.
+    pub fn start_with(grant: StartGrant, tls: Option<TlsAcceptor>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let state = State { grant: Some(grant), ..State::default() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), address });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let base = format!("{scheme}://{address}");
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), base });
         let serving = Arc::clone(&shared);
-        std::thread::spawn(move || runtime.block_on(serve(listener, serving)));
-        Self { address, shared }
+        std::thread::spawn(move || runtime.block_on(serve(listener, serving, tls)));
+        Self { address, scheme, shared }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -145,23 +156,37 @@ impl State {
         Some(*fault)
     }
 
-    fn url(&mut self, address: SocketAddr, key: &str) -> String {
+    fn url(&mut self, base: &str, key: &str) -> String {
         self.next_url += 1;
         let key = key.replace(' ', "%20").replace('#', "%23");
-        format!("http://{address}/store/{key}?signature=hush{}", self.next_url)
+        format!("{base}/store/{key}?signature=hush{}", self.next_url)
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
-        let shared = Arc::clone(&shared);
+        let (shared, tls) = (Arc::clone(&shared), tls.clone());
+        shared.state.lock().unwrap().connections += 1;
+        shared.changed.notify_all();
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(Arc::clone(&shared), request));
-            // A fault ends the connection.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            match tls {
+                None => converse(TokioIo::new(stream), shared).await,
+                Some(tls) => {
+                    // A client that does not trust this peer ends the handshake.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        converse(TokioIo::new(stream), shared).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn converse(io: impl hyper::rt::Read + hyper::rt::Write + Unpin, shared: Arc<Shared>) {
+    let service = service_fn(|request| answer(Arc::clone(&shared), request));
+    // A fault ends the connection.
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
 }
 
 type Answer = Result<Response<Full<Bytes>>, std::io::Error>;
@@ -223,7 +248,7 @@ async fn apply(shared: &Shared, request: Request<Incoming>) -> Response<Full<Byt
     if expected.as_deref() != Some(authorization) {
         return status_only(401);
     }
-    after_start(&mut state, shared.address, operation, &body)
+    after_start(&mut state, &shared.base, operation, &body)
 }
 
 fn start(state: &mut State, authorization: &str, body: &[u8]) -> Response<Full<Bytes>> {
@@ -238,16 +263,16 @@ fn start(state: &mut State, authorization: &str, body: &[u8]) -> Response<Full<B
     json(state.grant.as_ref().unwrap())
 }
 
-fn after_start(state: &mut State, address: SocketAddr, operation: &str, body: &[u8]) -> Response<Full<Bytes>> {
+fn after_start(state: &mut State, base: &str, operation: &str, body: &[u8]) -> Response<Full<Bytes>> {
     match operation {
         "heartbeat" => {
             state.heartbeats.push((serde_json::from_slice(body).unwrap(), Instant::now()));
             json(&state.reply.unwrap_or(HeartbeatReply { cancel: false, following: false }))
         }
-        "uploads" => uploads(state, address, &serde_json::from_slice(body).unwrap()),
+        "uploads" => uploads(state, base, &serde_json::from_slice(body).unwrap()),
         "uploads/parts" => {
             let PartsRequest { path, parts, .. } = serde_json::from_slice(body).unwrap();
-            let urls = parts.iter().map(|number| state.url(address, &format!("artifacts/{path}#{number}"))).collect();
+            let urls = parts.iter().map(|number| state.url(base, &format!("artifacts/{path}#{number}"))).collect();
             json(&PartsGrant { urls })
         }
         "uploads/complete" => complete(state, &serde_json::from_slice(body).unwrap()),
@@ -259,7 +284,7 @@ fn after_start(state: &mut State, address: SocketAddr, operation: &str, body: &[
     }
 }
 
-fn uploads(state: &mut State, address: SocketAddr, request: &UploadRequest) -> Response<Full<Bytes>> {
+fn uploads(state: &mut State, base: &str, request: &UploadRequest) -> Response<Full<Bytes>> {
     assert!(request.objects.len() <= 64);
     let part_bytes = state.grant.as_ref().unwrap().limits.part_bytes;
     let targets = request.objects.iter().map(|upload| {
@@ -274,7 +299,7 @@ fn uploads(state: &mut State, address: SocketAddr, request: &UploadRequest) -> R
         let sha256 = upload.sha256.clone().expect("a single PUT is signed with its hash");
         let headers =
             vec![("x-sha256".to_owned(), sha256), ("content-length".to_owned(), upload.size_bytes.to_string())];
-        UploadTarget::Put { url: state.url(address, &key), headers }
+        UploadTarget::Put { url: state.url(base, &key), headers }
     });
     let targets = targets.collect();
     json(&UploadGrant { targets })

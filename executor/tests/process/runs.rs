@@ -196,6 +196,7 @@ fn a_reply_of_start_that_was_lost_comes_again_and_the_step_runs_once() {
     assert_eq!(fs::read_to_string(scenario.path("ran")).unwrap(), "ran\n");
     let state = scenario.peer.state();
     assert_eq!(state.session_tokens.len(), 3);
+    assert_eq!(state.heartbeats.len(), 1, "the lease is certain before anything runs");
     assert!(state.session_tokens.iter().all(|token| token.len() == 64 && *token == state.session_tokens[0]));
 }
 

@@ -104,7 +104,7 @@ impl Hand {
     }
 
     /// The hand, when it is time to touch it.
-    pub fn to_touch(&mut self) -> Option<Vec<Taken>> {
+    pub fn due_for_touch(&mut self) -> Option<Vec<Taken>> {
         let due = self.touched.elapsed() >= TOUCH_INTERVAL;
         if due {
             self.touched = clock::now();

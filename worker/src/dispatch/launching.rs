@@ -4,7 +4,6 @@ use super::hand::Claimed;
 use super::record::Handled;
 use crate::clock;
 use crate::launch::{Credential, End, Ended, LaunchFailure, LaunchOrder};
-use crate::supervise::settle;
 use crate::worker::Worker;
 use metrics::{counter, histogram};
 use roadstead_backend::secrets;
@@ -78,7 +77,7 @@ async fn launch(
         }
         Err(LaunchFailure { reason, retryable }) => {
             let end = End::NotStarted { reason, retryable };
-            tokio::spawn(settle::settle(worker, Ended { tenant, attempt, end }));
+            worker.settle(Ended { tenant, attempt, end });
             (Handled { entry, launched: None }, false)
         }
     }

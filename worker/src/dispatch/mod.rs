@@ -21,7 +21,6 @@ pub use repair::repair;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::launch::{Credential, Ended};
-use crate::supervise::settle;
 use crate::trouble::{Complaint, Trouble};
 use crate::worker::Worker;
 use bell::Listener;
@@ -44,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 
 /// While something is in the hand, berths are looked for this often: those that other workers give back ring no bell here.
 const HAND_INTERVAL: Duration = Duration::from_secs(1);
+/// For what is still to be recorded when this worker leaves.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// Without room a ring is answered this much later: there is nothing to be done about it but to look.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -84,6 +85,7 @@ impl Dispatcher {
         let listening = tokio::spawn(bell::listen(Arc::clone(&self.listener), bell, log, stop.clone()));
         let (mut backoff, mut complaint) = (Backoff::default(), Complaint::about("dispatching"));
         while !stop.is_cancelled() {
+            self.worker.pulse.beat();
             let pause = match self.turn().await {
                 Ok(Turn::Unwell) => Some(backoff.next_wait()),
                 Ok(turn) => {
@@ -138,7 +140,7 @@ impl Dispatcher {
 
     /// Takes into the hand what there is room for; answers how much that was.
     async fn take(&mut self, room: usize, berths: Berths) -> Result<usize, Trouble> {
-        if let Some(entries) = self.hand.to_touch() {
+        if let Some(entries) = self.hand.due_for_touch() {
             self.worker.dispatch.touch(&self.worker.id, &entries).await?;
         }
         let space = self.hand.space(room);
@@ -220,7 +222,7 @@ impl Dispatcher {
     /// An executor that said its end is known may have meant `outcome.json`: such an attempt is still to be settled.
     fn settle_unreleased(&mut self, is_released: impl Fn(AttemptId) -> bool) {
         for ended in self.gone.drain(..).filter(|ended| !is_released(ended.attempt)) {
-            tokio::spawn(settle::settle(Arc::clone(&self.worker), ended));
+            self.worker.settle(ended);
         }
     }
 
@@ -249,6 +251,7 @@ impl Dispatcher {
         let worker = Arc::clone(&self.worker);
         let all_ended = async {
             loop {
+                worker.pulse.beat();
                 self.gone.extend(worker.freed.take());
                 let released = match worker.database.get().await {
                     Ok(mut connection) => self.release(&mut connection).await,
@@ -268,7 +271,9 @@ impl Dispatcher {
             info!(worker.log, "leaving attempts to report by themselves"; "live" => *worker.launcher.live().borrow());
         }
         drop(self.recorder);
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.recording).await;
+        worker.settling.close();
+        let unfinished = async { tokio::join!(self.recording, worker.settling.wait()) };
+        let _ = tokio::time::timeout(LAST_WRITES, unfinished).await;
         if let Err(error) = worker.dispatch.leave(&worker.id).await {
             info!(worker.log, "Redis keeps this worker's name"; "error" => %error);
         }

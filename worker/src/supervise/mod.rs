@@ -26,12 +26,14 @@ use roadstead_backend::telemetry::metrics::{MAX_CONCURRENT_JOBS, RECONCILE_SECON
 use std::sync::Arc;
 use std::time::Duration;
 use tick::{Bustle, Every, Rest, Role, rest};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// With Redis away, whether it is back is asked this often.
+/// With Redis or PostgreSQL away, whether it is back is asked this often.
 const AWAY: Duration = Duration::from_secs(1);
+/// Rings may come much faster than there is work in them.
+const BETWEEN_RINGS: Duration = Duration::from_millis(20);
 
 pub struct Supervisor {
     worker: Arc<Worker>,
@@ -42,8 +44,14 @@ pub struct Supervisor {
     bustle: Bustle,
     relay: Relay,
     due: Due,
-    complaints: Complaints,
+    store_complaint: Complaint,
+    complaint: Complaint,
+    bell_complaint: Complaint,
     retention: Option<JoinHandle<()>>,
+    /// Attempts that are alive in this worker's launcher.
+    live: watch::Receiver<usize>,
+    /// The last rest was ended by a ring.
+    rung: bool,
 }
 
 /// The jobs that are not done in every turn.
@@ -54,13 +62,6 @@ struct Due {
     entries: Every,
     reconciliation: Every,
     retention: Every,
-}
-
-struct Complaints {
-    store: Complaint,
-    relay: Complaint,
-    streams: Complaint,
-    bell: Complaint,
 }
 
 impl Supervisor {
@@ -74,13 +75,9 @@ impl Supervisor {
             reconciliation: Every::new(worker.settings.reconcile_interval),
             retention: Every::new(Duration::from_secs(600)),
         };
-        let complaints = Complaints {
-            store: Complaint::about("supervising"),
-            relay: Complaint::about("relaying"),
-            streams: Complaint::about("watching the streams"),
-            bell: Complaint::about("waiting at the supervisors' bell"),
-        };
         Self {
+            live: worker.launcher.live(),
+            rung: false,
             worker,
             bell,
             dispatcher,
@@ -88,7 +85,9 @@ impl Supervisor {
             bustle: Bustle::default(),
             relay: Relay::default(),
             due,
-            complaints,
+            store_complaint: Complaint::about("supervising"),
+            complaint: Complaint::about("tending the streams"),
+            bell_complaint: Complaint::about("waiting at the supervisors' bell"),
             retention: None,
         }
     }
@@ -99,12 +98,12 @@ impl Supervisor {
         while !stop.is_cancelled() {
             let next = match self.turn().await {
                 Ok(next) => {
-                    self.complaints.store.over(&self.worker.log);
+                    self.store_complaint.over(&self.worker.log);
                     next
                 }
                 Err(error) => {
-                    self.complaints.store.raise(&self.worker.log, &error);
-                    Rest { at_most: AWAY, listen: false }
+                    self.store_complaint.raise(&self.worker.log, &error);
+                    Rest { at_most: AWAY, listen: false, launches_are_news: false }
                 }
             };
             tokio::select! { () = stop.cancelled() => {}, () = self.rest(next) => {} }
@@ -119,15 +118,23 @@ impl Supervisor {
 
     async fn turn(&mut self) -> StoreResult<Rest> {
         let worker = Arc::clone(&self.worker);
-        let mut connection = worker.database.get().await?;
         let interval = worker.settings.reconcile_interval;
+        let rung = std::mem::take(&mut self.rung);
+        // A launch from here on is news again.
+        self.live.mark_unchanged();
+        let mut connection = worker.database.get().await?;
         let before = outlook(&mut connection).await?;
         let bustling = self.bustle.observe(before.busy, clock::now());
-        if !bustling && next_in(&before).is_none_or(|next| !next.is_zero()) && !self.retention_is_due() {
+        let something_due = next_in(&before).is_some_and(|next| next.is_zero());
+        if !bustling && !something_due && !self.due.retention.is_due(clock::now()) {
             self.lease.give_back(&worker, &mut connection).await?;
             return Ok(rest(Role::Idle, next_in(&before), interval));
         }
         if !self.lease.hold(&worker, &mut connection).await? {
+            if rung {
+                // The ring was meant for whoever holds the lease.
+                let _ = worker.dispatch.ring_supervisor().await;
+            }
             return Ok(rest(Role::Bystander, None, interval));
         }
         let began = clock::now();
@@ -135,83 +142,88 @@ impl Supervisor {
         histogram!(RECONCILE_SECONDS).record(began.elapsed());
         result?;
         let after = outlook(&mut connection).await?;
-        let role = if self.bustle.observe(after.busy, clock::now()) { Role::Busy } else { Role::Idle };
-        Ok(rest(role, next_in(&after), interval))
+        if self.bustle.observe(after.busy, clock::now()) {
+            return Ok(rest(Role::Busy, next_in(&after), interval));
+        }
+        self.lease.give_back(&worker, &mut connection).await?;
+        Ok(rest(Role::Idle, next_in(&after), interval))
     }
 
-    /// All jobs that are due. Those that need Redis fail by themselves: PostgreSQL's go on.
+    /// All jobs that are due. Without Redis, PostgreSQL's go on.
     async fn work(&mut self, connection: &mut Connection) -> StoreResult<()> {
         let worker = Arc::clone(&self.worker);
         promote::promote(connection).await?;
-        if self.due.deadlines.is_due(clock::now()) {
+        if self.due.deadlines.take(clock::now()) {
             settle::settle_overdue(&worker, connection).await?;
             reclaim::launch_abandoned(&worker, connection).await?;
         }
-        let streams = self.watch_streams(connection).await;
-        let log = &worker.log;
-        note(streams, &mut self.complaints.streams, log)?;
-        let relayed = self.relay.turn(&worker, connection).await;
-        note(relayed.map(|_| ()), &mut self.complaints.relay, log)?;
-        if self.retention.as_ref().is_none_or(JoinHandle::is_finished) && self.due.retention.is_due(clock::now()) {
+        if self.due.retention.is_due(clock::now()) && self.retention.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.due.retention.take(clock::now());
+            let worker = Arc::clone(&worker);
             self.retention = Some(tokio::spawn(async move { retain::retain(&worker).await }));
         }
+        match self.tend_streams(connection).await {
+            Ok(()) => self.complaint.over(&worker.log),
+            Err(Trouble::Dispatch(error)) => self.complaint.raise(&worker.log, &error),
+            Err(Trouble::Store(error)) => return Err(error),
+        }
         Ok(())
     }
 
-    async fn watch_streams(&mut self, connection: &mut Connection) -> Result<(), Trouble> {
+    async fn tend_streams(&mut self, connection: &mut Connection) -> Result<(), Trouble> {
         let (worker, now) = (&self.worker, clock::now());
         reclaim::release_forgotten(worker, connection).await?;
-        if self.due.epoch.is_due(now) {
+        if self.due.epoch.take(now) {
             reconcile::check_epoch(worker).await.inspect_err(|_| self.due.epoch.again())?;
         }
-        if self.due.eviction.is_due(now) && !reconcile::check_eviction(worker).await {
+        if self.due.eviction.take(now) && !reconcile::check_eviction(worker).await {
             self.due.eviction.again();
         }
-        if self.due.entries.is_due(now) {
+        if self.due.entries.take(now) {
             reclaim::reclaim_entries(worker, &self.dispatcher).await?;
         }
-        if self.due.reconciliation.is_due(now) {
+        if self.due.reconciliation.take(now) {
             reconcile::reconcile(worker, connection).await?;
         }
+        self.relay.turn(worker, connection).await?;
         Ok(())
     }
 
-    fn retention_is_due(&mut self) -> bool {
-        self.due.retention.would_be_due(clock::now())
-    }
-
-    async fn rest(&mut self, Rest { at_most, listen }: Rest) {
+    async fn rest(&mut self, Rest { at_most, listen, launches_are_news }: Rest) {
         if !listen {
             return tokio::time::sleep(at_most).await;
         }
-        let mut live = self.worker.launcher.live();
-        let idle = at_most > AWAY;
         let waited = tokio::select! {
             waited = self.bell.wait(at_most) => waited,
-            // A launch of one's own is the first sign of work that rings no bell here.
-            _ = live.wait_for(|live| *live > 0), if idle => return,
+            () = launched(&mut self.live), if launches_are_news => return,
         };
         match waited {
-            Ok(Rung::Rung | Rung::Silent) => self.complaints.bell.over(&self.worker.log),
+            Ok(rung) => {
+                self.bell_complaint.over(&self.worker.log);
+                self.rung = rung == Rung::Rung;
+                if self.rung {
+                    tokio::time::sleep(BETWEEN_RINGS).await;
+                }
+            }
             Err(error) => {
-                self.complaints.bell.raise(&self.worker.log, &error);
+                self.bell_complaint.raise(&self.worker.log, &error);
                 tokio::time::sleep(at_most.min(AWAY)).await;
             }
         }
     }
 }
 
+/// Waits until the number of live attempts changes to some.
+async fn launched(live: &mut watch::Receiver<usize>) {
+    while live.changed().await.is_ok() {
+        if *live.borrow_and_update() > 0 {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Time until the next row asks for something.
 fn next_in(outlook: &Outlook) -> Option<Duration> {
     outlook.next_at.map(|at| (at - outlook.now).to_std().unwrap_or_default())
-}
-
-/// Trouble with Redis is told once and waited out; PostgreSQL's ends the turn.
-fn note(result: Result<(), Trouble>, complaint: &mut Complaint, log: &slog::Logger) -> StoreResult<()> {
-    match result {
-        Ok(()) => complaint.over(log),
-        Err(Trouble::Dispatch(error)) => complaint.raise(log, &error),
-        Err(Trouble::Store(error)) => return Err(error),
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Retention: what finished long ago goes, a bounded amount at a time. Objects before rows: a row is how the objects are found.
 
 use crate::worker::Worker;
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use roadstead_backend::objects::{Store, layout};
 use roadstead_backend::store::{StoreResult, retain};
 use roadstead_domain::ids::ExecutionId;
@@ -46,15 +46,22 @@ async fn pass(worker: &Worker) -> StoreResult<usize> {
 
 /// Answers those whose objects are gone.
 async fn delete_objects(worker: &Worker, outdated: &[(String, ExecutionId)]) -> Vec<(String, ExecutionId)> {
-    let deletions = outdated.iter().map(|(tenant, id)| async move {
-        match worker.objects.delete_prefix(Store::Content, &layout::execution_prefix(tenant, *id)).await {
-            Ok(_) => Some((tenant.clone(), *id)),
-            Err(error) => {
-                warn!(worker.log, "objects of an old execution can't be deleted"; "tenant" => tenant,
-                      "execution_id" => %id, "error" => %error);
-                None
-            }
+    let mut deleted = Vec::with_capacity(outdated.len());
+    for some in outdated.chunks(CONCURRENT_DELETES) {
+        let deletions: Vec<_> = some.iter().map(|(tenant, id)| delete_objects_of(worker, tenant, *id)).collect();
+        let gone = join_all(deletions).await;
+        deleted.extend(some.iter().zip(gone).filter(|(_, gone)| *gone).map(|(execution, _)| execution.clone()));
+    }
+    deleted
+}
+
+async fn delete_objects_of(worker: &Worker, tenant: &str, id: ExecutionId) -> bool {
+    match worker.objects.delete_prefix(Store::Content, &layout::execution_prefix(tenant, id)).await {
+        Ok(_) => true,
+        Err(error) => {
+            warn!(worker.log, "objects of an old execution can't be deleted"; "tenant" => tenant,
+                  "execution_id" => %id, "error" => %error);
+            false
         }
-    });
-    stream::iter(deletions).buffer_unordered(CONCURRENT_DELETES).filter_map(std::future::ready).collect().await
+    }
 }

@@ -28,15 +28,17 @@ pub struct Rest {
     pub at_most: Duration,
     /// Whether to answer the supervisors' bell: its ring is for one.
     pub listen: bool,
+    /// Whether a launch of this worker's own is news: a sign of work that rings no bell here.
+    pub launches_are_news: bool,
 }
 
 /// `next_in`: when the next row asks for something.
 pub fn rest(role: Role, next_in: Option<Duration>, reconcile_interval: Duration) -> Rest {
     let until_next = |at_most: Duration| next_in.map_or(at_most, |next| next.clamp(SHORTEST, at_most.max(SHORTEST)));
     match role {
-        Role::Bystander => Rest { at_most: BYSTANDER, listen: false },
-        Role::Busy => Rest { at_most: until_next(BUSY), listen: true },
-        Role::Idle => Rest { at_most: until_next(reconcile_interval), listen: true },
+        Role::Bystander => Rest { at_most: BYSTANDER, listen: false, launches_are_news: false },
+        Role::Busy => Rest { at_most: until_next(BUSY), listen: true, launches_are_news: false },
+        Role::Idle => Rest { at_most: until_next(reconcile_interval), listen: true, launches_are_news: true },
     }
 }
 
@@ -67,9 +69,13 @@ impl Every {
         Self { interval, last: None }
     }
 
-    /// Whether it is due. Then it counts as done.
-    pub fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.last.is_none_or(|last| now.duration_since(last) >= self.interval);
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now.duration_since(last) >= self.interval)
+    }
+
+    /// Whether it is due; then it counts as done.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let due = self.is_due(now);
         if due {
             self.last = Some(now);
         }
@@ -94,14 +100,16 @@ mod tests {
 
     #[test]
     fn an_idle_supervisor_sleeps_until_the_next_row_or_the_reconciliation() {
-        assert_eq!(rest(Role::Idle, None, RECONCILE), Rest { at_most: RECONCILE, listen: true });
+        let whole = Rest { at_most: RECONCILE, listen: true, launches_are_news: true };
+        assert_eq!(rest(Role::Idle, None, RECONCILE), whole);
         assert_eq!(rest(Role::Idle, Some(seconds(7)), RECONCILE).at_most, seconds(7));
         assert_eq!(rest(Role::Idle, Some(seconds(3600)), RECONCILE).at_most, RECONCILE);
     }
 
     #[test]
     fn a_busy_one_looks_every_second_or_sooner() {
-        assert_eq!(rest(Role::Busy, None, RECONCILE), Rest { at_most: seconds(1), listen: true });
+        let second = Rest { at_most: seconds(1), listen: true, launches_are_news: false };
+        assert_eq!(rest(Role::Busy, None, RECONCILE), second);
         assert_eq!(rest(Role::Busy, Some(Duration::from_millis(300)), RECONCILE).at_most, Duration::from_millis(300));
     }
 
@@ -113,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_bystander_takes_nobodys_ring() {
-        assert_eq!(rest(Role::Bystander, Some(Duration::ZERO), RECONCILE), Rest { at_most: seconds(2), listen: false });
+        let deaf = Rest { at_most: seconds(2), listen: false, launches_are_news: false };
+        assert_eq!(rest(Role::Bystander, Some(Duration::ZERO), RECONCILE), deaf);
     }
 
     #[test]
@@ -128,10 +137,10 @@ mod tests {
     #[test]
     fn a_job_is_due_at_first_then_after_its_interval_and_after_a_failure() {
         let (mut job, start) = (Every::new(seconds(5)), crate::clock::now());
-        assert!(job.is_due(start));
-        assert!(!job.is_due(start + seconds(4)));
-        assert!(job.is_due(start + seconds(5)));
+        assert!(job.is_due(start) && job.take(start));
+        assert!(!job.take(start + seconds(4)));
+        assert!(job.take(start + seconds(5)));
         job.again();
-        assert!(job.is_due(start + seconds(6)));
+        assert!(job.take(start + seconds(6)));
     }
 }

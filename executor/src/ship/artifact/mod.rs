@@ -28,6 +28,7 @@ const SMALL_BYTES: u64 = 64 * 1024;
 
 /// Ships all of them; the answer is in their order.
 pub async fn ship(store: &Store, root: &Path, found: &[Found], part_bytes: u64) -> Result<Vec<Artifact>, ShipError> {
+    let part_bytes = part_bytes.max(1);
     let (small, large): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|found| found.size_bytes <= part_bytes);
     let mut shipped = Vec::with_capacity(found.len());
     let mut rest = &small[..];

@@ -30,6 +30,14 @@ pub enum WalkError {
 
 /// All artifacts below `root`, by path.
 pub fn walk(root: &Path, limits: &Limits) -> Result<Vec<Found>, WalkError> {
+    match fs::symlink_metadata(root) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            return Err(WalkError::Invalid { path: ".".to_owned(), problem: "folder was replaced by something else" });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    }
     let mut found = Vec::new();
     let mut folders = vec![String::new()];
     let mut folders_seen = 0;
@@ -121,6 +129,15 @@ mod tests {
         assert_eq!(found, expected);
         assert!(matches!(walk(root.path(), &limits(1, 2)), Err(WalkError::Limit(_))));
         assert!(matches!(walk(root.path(), &limits(2, 1)), Err(WalkError::Limit(_))));
+    }
+
+    #[test]
+    fn a_folder_that_a_step_removed_holds_nothing_and_one_that_it_replaced_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("artifacts");
+        assert_eq!(walk(&root, &limits(9, 9)).unwrap(), []);
+        symlink("/etc", &root).unwrap();
+        assert!(matches!(walk(&root, &limits(9, 9)), Err(WalkError::Invalid { .. })));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod read;
 mod variables;
 
-pub use read::{ConfigErrors, Reader};
+pub use read::{ConfigErrors, Reader, listener};
 pub use variables::{VARIABLES, Variable};
 
 use std::net::IpAddr;

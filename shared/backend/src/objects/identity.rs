@@ -19,14 +19,14 @@ use tokio::time::Instant;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 pub enum Identity {
-    Fixed(Bucket),
+    Fixed(Box<Bucket>),
     Web(Box<Rotating>),
 }
 
 impl Identity {
     pub fn fixed(mut bucket: Bucket, access_key: &str, secret_key: &str) -> Self {
         bucket.set_credentials(credentials(access_key, secret_key, None));
-        Self::Fixed(bucket)
+        Self::Fixed(Box::new(bucket))
     }
 
     /// What is signed stays good for `lifetime`, as far as the keys' own life allows.
@@ -44,7 +44,7 @@ impl Identity {
     /// A bucket with keys that are good now.
     pub async fn bucket(&self) -> Result<Bucket, Fault> {
         match self {
-            Self::Fixed(bucket) => Ok(bucket.clone()),
+            Self::Fixed(bucket) => Ok(Bucket::clone(bucket)),
             Self::Web(rotating) => rotating.bucket().await,
         }
     }

@@ -73,13 +73,7 @@ impl Objects {
             self.put(store, key, first.into(), content_type).await?;
             return Ok(size_bytes);
         }
-        let mut upload = OpenUpload {
-            objects: self.clone(),
-            store,
-            key: key.to_owned(),
-            upload_id: self.begin_upload(store, key, content_type).await?,
-            open: true,
-        };
+        let mut upload = OpenUpload::begin(self.clone(), store, key.to_owned(), content_type.to_owned()).await?;
         let sent = upload.send(first, &mut parts).await;
         if sent.is_err() {
             upload.abort().await;
@@ -151,6 +145,15 @@ struct OpenUpload {
 }
 
 impl OpenUpload {
+    /// By a task of its own: a caller that went away while the server began the upload would leave one whose id nobody knows.
+    async fn begin(objects: Objects, store: Store, key: String, content_type: String) -> Result<Self, ObjectsError> {
+        let begun = tokio::spawn(async move {
+            let upload_id = objects.begin_upload(store, &key, &content_type).await?;
+            Ok(Self { objects, store, key, upload_id, open: true })
+        });
+        begun.await.unwrap_or_else(|_| Err(ObjectsError::Unavailable("the upload was not begun".to_owned())))
+    }
+
     async fn send<S>(&mut self, first: Vec<u8>, parts: &mut Parts<S>) -> Result<u64, ObjectsError>
     where
         S: Stream<Item = io::Result<Bytes>> + Unpin,
@@ -172,9 +175,9 @@ impl OpenUpload {
     }
 
     async fn abort(&mut self) {
-        self.open = false;
         // What went wrong before is what the caller is told.
         let _ = self.objects.abort_upload(self.store, &self.key, &self.upload_id).await;
+        self.open = false;
     }
 }
 

@@ -169,7 +169,7 @@ async fn buckets_are_made_by_several_at_once() {
 #[tokio::test]
 async fn a_missing_bucket_is_named() {
     let Bench { objects, .. } = &Bench::without_buckets().await;
-    let error = objects.put(Store::Content, "a", Bytes::new(), "text/plain").await.unwrap_err();
+    let error = objects.delete_prefix(Store::Content, "a/").await.unwrap_err();
     assert!(matches!(error, ObjectsError::Refused(ref text) if text.contains("NoSuchBucket")), "{error}");
 }
 

@@ -158,7 +158,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_end_of_standard_error_is_kept() {
-        let mut stream = Some(&[&vec![b'a'; 10_000][..], b"the end \xff\n"].concat()[..]).map(std::io::Cursor::new);
+        let written = [&vec![b'a'; 10_000][..], b"the end \xff\n"].concat();
+        let mut stream = Some(std::io::Cursor::new(written));
         let mut words = Tail::default();
         while words.read(&mut stream).await {}
         assert_eq!(words.0.len(), LAST_WORDS_BYTES);
