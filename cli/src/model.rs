@@ -51,7 +51,11 @@ impl Execution {
     }
 
     pub fn reason_shown(&self) -> String {
-        self.reason.as_ref().map_or_else(String::new, |reason| format!("{}: {}", reason.code, reason.message))
+        match &self.reason {
+            None => String::new(),
+            Some(reason) if reason.code == self.state => reason.message.clone(),
+            Some(reason) => format!("{}: {}", reason.code, reason.message),
+        }
     }
 
     /// Why it has not started yet, if that is known.
@@ -104,17 +108,12 @@ pub struct Step {
 impl Step {
     /// Its end in a few words, when it says more than its state.
     pub fn ending(&self) -> String {
-        let mut parts = Vec::new();
-        if let Some(code) = self.exit_code.filter(|code| *code != 0) {
-            parts.push(format!("exit status {code}"));
+        match (&self.message, self.signal, self.exit_code) {
+            (Some(message), ..) => message.clone(),
+            (None, Some(signal), _) => format!("signal {signal}"),
+            (None, None, Some(code)) if code != 0 => format!("exit status {code}"),
+            _ => String::new(),
         }
-        if let Some(signal) = self.signal {
-            parts.push(format!("signal {signal}"));
-        }
-        if let Some(message) = &self.message {
-            parts.push(message.clone());
-        }
-        parts.join(", ")
     }
 }
 

@@ -15,10 +15,11 @@ pub struct Ended {
 /// The command, ready to be completed.
 pub fn command(name: &str, environment: &[(String, String)]) -> Command {
     let folder = programs_folder().unwrap_or_else(|error| panic!("{error:#}"));
+    let kept = ["PATH", "HOME", "XDG_CACHE_HOME"].map(|name| (name, std::env::var_os(name)));
     let mut command = Command::new(folder.join(name));
     command
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))))
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -30,10 +30,7 @@ use tokio::task::JoinHandle;
 pub async fn attempt(bootstrap: Bootstrap, environment: Environment) -> Exit {
     let id = AttemptId { execution_id: bootstrap.execution_id, attempt: bootstrap.attempt };
     let client = Arc::new(Client::new(environment.certificates));
-    let api = random::session_token().map_err(|error| error.to_string()).and_then(|token| {
-        Api::new(Arc::clone(&client), &bootstrap.api_url, id, &bootstrap.credential, token).map_err(|e| e.to_string())
-    });
-    let (api, mut signals) = match (api, Signals::listen()) {
+    let (api, mut signals) = match (open(&client, &bootstrap, id), Signals::listen()) {
         (Ok(api), Ok(signals)) => (Arc::new(api), signals),
         (Err(why), _) => return Exit::Unusable(why),
         (_, Err(why)) => return Exit::Unusable(why.to_string()),
@@ -42,31 +39,14 @@ pub async fn attempt(bootstrap: Bootstrap, environment: Environment) -> Exit {
         started = start(&api) => started,
         () = signals.came() => return Exit::StoppedBeforeStart,
     };
-    let Started { grant, lease_from } = match started {
-        Ok(started) => started,
+    let attempt = match started {
+        Ok(started) => Attempt::of(started, api, client),
         Err(error @ ApiError::Unavailable { .. }) => return Exit::StartUnanswered(error.to_string()),
         Err(error @ (ApiError::Gone | ApiError::Refused { .. })) => return Exit::StartRefused(error.to_string()),
     };
-
-    let lease = Duration::from_secs(u64::from(grant.lease_seconds));
-    let grace = Duration::from_secs(u64::from(grant.grace_seconds));
-    let store = Store { api: Arc::clone(&api), client, patience: lease };
-    let (report, stop) = (Arc::new(Report::of(&grant.workflow.steps)), Stop::new());
-    let attempt = Attempt {
-        api,
-        store,
-        report,
-        stop,
-        lease: Arc::new(Lease::new(Terms::of(lease, grace), lease_from)),
-        patience: lease,
-        grace,
-        following: watch::Sender::new(false),
-        shipped: Arc::new(Notify::new()),
-        grant,
-    };
-    let guard = tokio::spawn(guard(attempt.stop.clone(), signals, attempt.run_limit(), Arc::clone(&attempt.lease)));
+    tokio::spawn(guard(attempt.stop.clone(), signals, attempt.run_limit(), Arc::clone(&attempt.lease)));
     let heart = tokio::spawn(attempt.heart().beat());
-    let exit = match Workspace::create(Path::new(&bootstrap.workspace_root), id) {
+    match Workspace::create(Path::new(&bootstrap.workspace_root), id) {
         Ok(workspace) => {
             attempt.walk(Surroundings { attempt: id, workspace, search_path: environment.search_path }, &heart).await
         }
@@ -74,9 +54,13 @@ pub async fn attempt(bootstrap: Bootstrap, environment: Environment) -> Exit {
             let message = format!("the workspace can't be made: {error}");
             attempt.report(&heart, Conclusion::failed("workspace_failed", message, true)).await
         }
-    };
-    guard.abort();
-    exit
+    }
+}
+
+fn open(client: &Arc<Client>, bootstrap: &Bootstrap, id: AttemptId) -> Result<Api, String> {
+    let token = random::session_token().map_err(|error| error.to_string())?;
+    let client = Arc::clone(client);
+    Api::new(client, &bootstrap.api_url, id, &bootstrap.credential, token).map_err(|error| error.to_string())
 }
 
 /// A granted attempt.
@@ -95,6 +79,24 @@ struct Attempt {
 }
 
 impl Attempt {
+    fn of(started: Started, api: Arc<Api>, client: Arc<Client>) -> Self {
+        let Started { grant, lease_from } = started;
+        let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+        let (lease, grace) = (seconds(grant.lease_seconds), seconds(grant.grace_seconds));
+        Self {
+            store: Store { api: Arc::clone(&api), client, patience: lease },
+            api,
+            report: Arc::new(Report::of(&grant.workflow.steps)),
+            stop: Stop::new(),
+            lease: Arc::new(Lease::new(Terms::of(lease, grace), lease_from)),
+            patience: lease,
+            grace,
+            following: watch::Sender::new(false),
+            shipped: Arc::new(Notify::new()),
+            grant,
+        }
+    }
+
     fn run_limit(&self) -> Duration {
         Duration::from_secs(u64::from(self.grant.timeout_seconds))
     }

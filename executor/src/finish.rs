@@ -9,7 +9,6 @@ use crate::ship::put::{Content, Store};
 use backon::BackoffBuilder;
 use roadstead_domain::attempt::protocol::Finish;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Unanswered tries after which the second witness is written.
 const TRIES_BEFORE_OUTCOME: u32 = 3;
@@ -48,13 +47,9 @@ pub async fn finish(api: &Api, store: &Store, outcome_url: &str, finish: &Finish
             return if outcome.written { Told::Outcome } else { Told::Nobody };
         }
         let wait = waits.next().unwrap_or_default();
-        tokio::time::sleep_until((clock::now() + wait).min(last_try(began, grace))).await;
+        // The last try begins when the grace is used up.
+        tokio::time::sleep_until((clock::now() + wait).min(began + grace)).await;
     }
-}
-
-/// The last try begins when the grace is used up.
-fn last_try(began: Instant, grace: Duration) -> Instant {
-    began + grace
 }
 
 struct OutcomeFile<'a> {

@@ -61,7 +61,7 @@ fn work(config: WorkerConfig, shown: BTreeMap<&'static str, String>) -> ExitCode
         return ExitCode::from(UNUSABLE);
     }
     let (log, _guard) = telemetry::logger(&config.log, "roadstead-worker");
-    info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "configuration" => format!("{shown:?}"));
+    info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "configuration" => slog::Serde(shown));
     let ended = confine::confine().context("can't set up this process").and_then(|()| {
         let runtime = runtime()?;
         let ended = runtime.block_on(run::run(config, log.clone()));

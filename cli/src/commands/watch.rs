@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 /// How long one request waits for the end.
 const WAIT: &str = "30s";
+/// What ends sooner needs no progress shown.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 const REFRESH: Duration = Duration::from_millis(500);
 /// The API may be away for this long while an execution is watched.
 const MAX_OUTAGE: Duration = Duration::from_mins(1);
@@ -46,11 +48,13 @@ impl Outcome {
 pub async fn until_end(client: &Client, id: &str, session: &Session) -> Result<Outcome, Failure> {
     let mut progress = Progress::new(terminal::stderr_is_terminal(), session.message_palette);
     let mut end = std::pin::pin!(wait_for_end(client, id));
+    let mut pause = FIRST_LOOK;
     let outcome = loop {
         tokio::select! {
             outcome = &mut end => break outcome,
-            () = tokio::time::sleep(REFRESH) => refresh(client, id, &mut progress).await,
+            () = tokio::time::sleep(pause) => refresh(client, id, &mut progress).await,
         }
+        pause = REFRESH;
     };
     if let Ok(outcome) = &outcome {
         show_steps(client, id, &mut progress).await;

@@ -117,7 +117,7 @@ impl Dispatcher {
         let worker = Arc::clone(&self.worker);
         let mut connection = worker.database.get().await?;
         let berths = claim::berths(&mut connection).await?;
-        gauge!(LIVE_ATTEMPTS).set(berths.live as f64);
+        gauge!(LIVE_ATTEMPTS).set((berths.live - self.gone.len() as i64).max(0) as f64);
         let here = *worker.launcher.live().borrow();
         let room = Look { cap: worker.settings.cap, held: berths.live, gone: self.gone.len(), here }.room();
 

@@ -9,7 +9,7 @@ use roadstead_testkit::{Client, Stack, wait_for};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const COUNT: usize = 200;
 const CAP: usize = 8;
@@ -37,17 +37,21 @@ fn submission(n: usize, marks: &Path) -> (Value, &'static str) {
 
 /// Submits one until it is accepted: a client that does not give up, as the contract invites it to.
 async fn insist(client: &Client, n: usize, body: &Value) -> String {
-    let (body, key) = (body.to_string(), format!("storm-{n}"));
-    wait_for(&format!("submission {n} to be accepted"), STORM, async || {
+    let (body, key, deadline) = (body.to_string(), format!("storm-{n}"), Instant::now() + STORM);
+    loop {
         let request = client.request(reqwest::Method::POST, "/v1/executions").header("content-type", "application/json");
         let answer = client.try_send(request.header("idempotency-key", &key).body(body.clone())).await;
-        match answer.map_err(|error| error.to_string())? {
-            answer if answer.status == 202 => Ok(id(&answer.json())),
-            answer if answer.status.is_server_error() => Err(answer.text()),
-            answer => panic!("{}", answer.text()),
-        }
-    })
-    .await
+        let why = match answer {
+            Ok(answer) if answer.status == 202 => return id(&answer.json()),
+            Ok(answer) => {
+                assert!(answer.status.is_server_error(), "{}", answer.text());
+                answer.text()
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(Instant::now() < deadline, "submission {n} is not accepted: {why}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn until_ended(scene: &Scene, count: usize) {

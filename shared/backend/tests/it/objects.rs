@@ -39,13 +39,12 @@ impl Drop for Bench {
 
 impl Bench {
     async fn without_buckets() -> Self {
-        let (endpoint, root, server) = match std::env::var("ROADSTEAD_TEST_S3_ENDPOINT") {
-            Ok(endpoint) => (endpoint, None, None),
-            Err(_) => {
-                let root = tempfile::tempdir().unwrap();
-                let (endpoint, server) = serve(root.path()).await;
-                (endpoint, Some(root), Some(server))
-            }
+        let (endpoint, root, server) = if let Ok(endpoint) = std::env::var("ROADSTEAD_TEST_S3_ENDPOINT") {
+            (endpoint, None, None)
+        } else {
+            let root = tempfile::tempdir().unwrap();
+            let (endpoint, server) = serve(root.path()).await;
+            (endpoint, Some(root), Some(server))
         };
         let config = config(&endpoint);
         Self { objects: Objects::new(&config).unwrap(), config, root, server }

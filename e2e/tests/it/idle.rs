@@ -1,0 +1,51 @@
+//! A system that has nothing to do does nothing.
+
+use roadstead_e2e::scene::{Executions, Scene};
+use roadstead_testkit::{PATIENCE, Stack, wait_for};
+use std::time::Duration;
+
+const WATCHED: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn an_idle_system_leaves_redis_and_postgresql_alone() {
+    let mut scene = Scene::on(Stack::builder().own_redis().start().await, &[]).await;
+    for _ in 0..2 {
+        scene.add_worker(&[]).await;
+    }
+    scene.succeed("true").await;
+    // What follows an execution's end has an end, too.
+    wait_for("the system to be quiet", PATIENCE, async || {
+        let (commands, _) = spent(&scene, Duration::from_secs(2)).await;
+        if commands < 4 { Ok(()) } else { Err(format!("{commands} commands in 2 s")) }
+    })
+    .await;
+    let (commands, transactions) = spent(&scene, WATCHED).await;
+    assert!(commands < WATCHED.as_secs() as i64, "{commands} Redis commands in {WATCHED:?}");
+    // Three processes, each at most once in its reconcile interval of 30 s, and the supervisor's lease.
+    assert!(transactions <= 6, "{transactions} PostgreSQL transactions in {WATCHED:?}");
+}
+
+/// Redis commands and PostgreSQL transactions that others than this test made in that time.
+async fn spent(scene: &Scene, time: Duration) -> (i64, i64) {
+    let before = count(scene).await;
+    tokio::time::sleep(time).await;
+    let after = count(scene).await;
+    // Each look is an INFO and a query of our own, and a connection's greeting.
+    (after.0 - before.0 - after.2, after.1 - before.1 - 1)
+}
+
+/// (commands, transactions, commands that one look costs).
+async fn count(scene: &Scene) -> (i64, i64, i64) {
+    let commands = async || {
+        let info: String = scene.stack.redis.command(&["INFO", "stats"]).await;
+        let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:")).unwrap().to_owned();
+        line.trim().parse::<i64>().unwrap()
+    };
+    let first = commands().await;
+    let second = commands().await;
+    let sql = "SELECT pg_stat_force_next_flush(), xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()";
+    let rows = scene.stack.sql(sql).await;
+    let transactions = rows[0][1].as_deref().unwrap().parse().unwrap();
+    // The next look's first INFO counts what lies between: this look's second one is counted in it.
+    (second, transactions, second - first)
+}
