@@ -2,7 +2,7 @@
 # Proves docker-compose.yml on a real engine: the example's result through Compose, the cap over three workers, and that `down`
 # and `up` lose nothing. Uses a project, ports and volumes of its own, and removes them. Where no image can be pulled, local
 # stand-ins take their place (scripts/compose/standins.sh; STANDINS=1 asks for them).
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
 readonly CAP=4 JOBS=30
@@ -46,7 +46,9 @@ api() { # method path [curl's arguments]
   curl --silent --show-error --fail-with-body --max-time 60 --request "$method" --header "Authorization: Bearer $KEY" "$@" "$URL$path"
 }
 
-field() { grep -oE "\"$1\" ?: ?\"[^\"]*\"" | head -n 1 | cut -d '"' -f 4; } # of a JSON document: the first string of that name
+# Of a JSON document, every "name": "value" with that name; nothing is an answer too.
+strings() { grep -oE "\"$1\" ?: ?\"[^\"]*\"" || true; }
+field() { strings "$1" | awk -F '"' 'NR == 1 { print $4 }'; }
 
 wait_for_success() { # execution
   local state
@@ -95,27 +97,27 @@ submit_sleepers() {
 }
 
 succeeded_sleepers() {
-  api GET "/executions?label=check:cap&state=succeeded&limit=100" | grep -oE '"state" ?: ?"succeeded"' | wc -l
+  api GET "/executions?label=check:cap&state=succeeded&limit=100" | strings state | grep -c succeeded || true
 }
 
 # Counts the sleeping processes themselves, all containers in one look, until every execution has ended.
 keep_the_cap() {
-  local most=0 now looks=0 done=0 workers=
+  local most=0 now looks=0 ended=0 containers="" pid
   for _ in $(seq 1 2400); do
     now=$(pgrep -c -f -x "sleep $SLEEP" || true)
     looks=$((looks + 1))
     [ "$now" -le "$most" ] || most=$now
     [ "$most" -le $CAP ] || fail "$most executions at once, the cap is $CAP"
     if [ $((looks % 20)) -eq 0 ]; then
-      workers+=" $(for pid in $(pgrep -f -x "sleep $SLEEP"); do grep -oE '[0-9a-f]{64}' "/proc/$pid/cgroup" 2>/dev/null | head -n 1; done | tr '\n' ' ')"
-      done=$(succeeded_sleepers)
-      [ "$done" -lt $JOBS ] || break
+      for pid in $(pgrep -f -x "sleep $SLEEP"); do containers+=$(readlink "/proc/$pid/ns/pid" || true)$'\n'; done
+      ended=$(succeeded_sleepers)
+      [ "$ended" -lt $JOBS ] || break
     fi
     sleep 0.05
   done
-  [ "$done" -eq $JOBS ] || fail "$done of $JOBS executions succeeded in time"
+  [ "$ended" -eq $JOBS ] || fail "$ended of $JOBS executions succeeded in time"
   [ "$most" -gt 1 ] || fail "never more than $most at once was seen: this check saw nothing"
-  echo "$JOBS executions, at most $most at once (cap $CAP), $looks looks, on $(tr ' ' '\n' <<<"$workers" | grep . | sort -u | wc -l) workers"
+  echo "$JOBS executions, at most $most at once (cap $CAP), $looks looks, on $(sort -u <<<"${containers%$'\n'}" | wc -l) workers"
 }
 
 # --- the run -----------------------------------------------------------------------------------------------------------------
@@ -124,6 +126,7 @@ command -v curl >/dev/null || fail "curl is missing:  sudo apt-get install curl"
 say "engine and images"
 scripts/compose/standins.sh engine
 trap finish EXIT
+trap 'echo "line $LINENO failed" >&2' ERR
 compose down --volumes --remove-orphans >/dev/null 2>&1 || true
 scripts/compose/standins.sh images
 
@@ -132,7 +135,7 @@ compose build --quiet
 
 say "docker compose up"
 compose up -d --wait --wait-timeout 180 --no-build --quiet-pull
-KEY=$(compose exec -T api /usr/local/bin/roadstead-api keys create --tenant check | grep -oE 'rs[a-zA-Z0-9_-]{20,}' | head -n 1)
+KEY=$(compose exec -T api /usr/local/bin/roadstead-api keys create --tenant check | awk '/^rs/ { print $1 }')
 [ -n "$KEY" ] || fail "keys create printed no key"
 
 say "the example"

@@ -103,7 +103,8 @@ pub async fn artifact(
 }
 
 async fn manifest(app: &App, tenant: &str, id: ExecutionId) -> Result<(AttemptId, Vec<Artifact>), Problem> {
-    let manifest = query::manifest(&mut *app.database.get().await?, tenant, id).await?.ok_or_else(Problem::not_found)?;
+    let manifest =
+        query::manifest(&mut *app.database.get().await?, tenant, id).await?.ok_or_else(Problem::not_found)?;
     let artifacts = manifest.artifacts.as_deref().map(serde_json::from_str).transpose().map_err(Problem::internal)?;
     Ok((AttemptId { execution_id: id, attempt: manifest.attempt }, artifacts.unwrap_or_default()))
 }
@@ -128,9 +129,6 @@ mod tests {
     #[test]
     fn a_link_leads_to_its_artifact_whatever_it_is_called() {
         let id: ExecutionId = "01939d3c-7c1e-7000-8000-0000000000aa".parse().unwrap();
-        assert_eq!(
-            link(id, "a b/ü?#%2F.csv"),
-            format!("/v1/executions/{id}/artifacts/a%20b/%C3%BC%3F%23%252F.csv")
-        );
+        assert_eq!(link(id, "a b/ü?#%2F.csv"), format!("/v1/executions/{id}/artifacts/a%20b/%C3%BC%3F%23%252F.csv"));
     }
 }

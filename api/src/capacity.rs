@@ -95,9 +95,13 @@ fn queued_for(live: i64, cap: u32, live_of_tenant: i64, tenant_limit: Option<i32
 /// How full the system is
 #[utoipa::path(
     get, path = "/v1/capacity", tag = "capacity", operation_id = "getCapacity",
-    responses((status = 200, body = Capacity)),
+    responses((status = 200, description = "As counted within the last second", body = Capacity)),
 )]
-pub async fn capacity(app: web::Data<App>, principal: Principal, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn capacity(
+    app: web::Data<App>,
+    principal: Principal,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     Params::of(request.query_string()).finish(())?;
     let tenant = (principal.role != Role::Admin).then(|| principal.tenant.name.clone());
     let counted = app.load.capacity.try_get_with(tenant.clone(), count(&app, tenant)).await;

@@ -40,6 +40,11 @@ struct Healthcheck {
 }
 
 fn main() -> ExitCode {
+    // Its environment and memory hold the platform's credentials, and the process launcher's steps may run as the same user.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
     if let Err(already) = rustls::crypto::ring::default_provider().install_default() {
         eprintln!("error: another TLS provider was installed before: {already:?}");
         return ExitCode::FAILURE;

@@ -3,7 +3,7 @@
 //! `openapi.json` beside this crate's manifest is its snapshot; a test fails when it is stale, and `UPDATE_GENERATED=1` writes it anew. The executor's routes are not in
 //! it: they are this release's own, not a promise.
 
-use crate::problem::TYPE_BASE;
+use crate::problem::{Kind, TYPE_BASE};
 use crate::query::view;
 use crate::{artifacts, cancel, capacity, logs, query, result, retry, submit, workflows};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Ref};
+use utoipa::openapi::{OpenApi as Document, Ref, RefOr, Schema};
 use utoipa::{Modify, OpenApi, ToResponse, ToSchema};
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
@@ -50,7 +50,7 @@ async fn serve(request: HttpRequest) -> HttpResponse {
         capacity::capacity,
     ),
     components(
-        schemas(view::StateWord, view::PriorityWord, WorkflowDefinition, Submission, BatchSubmission),
+        schemas(ProblemView, FieldErrorView),
         responses(
             BadRequest, Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, KeyReused, QuotaExceeded, Unavailable,
         ),
@@ -69,12 +69,21 @@ impl Modify for Everywhere {
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("An API key, as `roadstead-api keys create` prints it"))
             .build();
-        document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(key));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(key));
+        if let Some(RefOr::T(Schema::Object(problem))) = components.schemas.get_mut("Problem")
+            && let Some(RefOr::T(Schema::Object(kind))) = problem.properties.get_mut("type")
+        {
+            kind.enum_values =
+                Some(Kind::ALL.iter().map(|kind| format!("{TYPE_BASE}{}", kind.slug()).into()).collect());
+        }
         for path in document.paths.paths.values_mut() {
             for operation in [&mut path.get, &mut path.put, &mut path.post].into_iter().filter_map(Option::as_mut) {
+                refuse(operation, "400", "BadRequest");
                 refuse(operation, "401", "Unauthenticated");
                 refuse(operation, "503", "Unavailable");
             }
+            // A key of role `read` may do nothing else.
             for operation in [&mut path.put, &mut path.post].into_iter().filter_map(Option::as_mut) {
                 refuse(operation, "403", "Forbidden");
             }
@@ -230,7 +239,7 @@ pub struct ResourcesDefinition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::{Kind, Problem};
+    use crate::problem::Problem;
     use roadstead_domain::decode::FieldError;
     use roadstead_domain::workflow::{Resources, Step, Workflow};
     use serde::Serialize;
@@ -245,7 +254,10 @@ mod tests {
             std::fs::write(&path, DOCUMENT.as_str()).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == *DOCUMENT, "api/openapi.json is stale: run the tests of roadstead-api with UPDATE_GENERATED=1");
+        assert!(
+            committed == *DOCUMENT,
+            "api/openapi.json is stale: run the tests of roadstead-api with UPDATE_GENERATED=1"
+        );
     }
 
     fn members(value: &Value) -> BTreeSet<String> {
@@ -262,11 +274,8 @@ mod tests {
 
     #[test]
     fn a_documented_definition_has_the_domains_members() {
-        let resources = Resources {
-            cpu: Some(String::new()),
-            memory: Some(String::new()),
-            ephemeral_storage: Some(String::new()),
-        };
+        let resources =
+            Resources { cpu: Some(String::new()), memory: Some(String::new()), ephemeral_storage: Some(String::new()) };
         let one = || BTreeMap::from([(String::new(), String::new())]);
         let step = Step {
             id: String::new(),
@@ -295,6 +304,13 @@ mod tests {
         assert_eq!(documented::<FieldErrorView>(), sent(&errors[0]));
         let body = Problem::new(Kind::InvalidRequest, "").with_errors(errors).body("1");
         assert_eq!(documented::<ProblemView>(), sent(&serde_json::from_slice::<Value>(&body).unwrap()));
+    }
+
+    #[test]
+    fn every_kind_of_problem_is_documented() {
+        let document: Value = serde_json::from_str(&DOCUMENT).unwrap();
+        let documented = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
+        assert_eq!(documented.as_array().unwrap().len(), Kind::ALL.len());
     }
 
     #[test]

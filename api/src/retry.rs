@@ -42,14 +42,15 @@ pub async fn retry(
 ) -> Result<HttpResponse, Problem> {
     Params::of(request.query_string()).finish(())?;
     let id = execution_id(&id)?;
-    let idempotency = submit::idempotency_key(&request)?.map(|key| IdempotencyKey {
-        key,
-        fingerprint: Sha256::digest(format!("retry {id}")).to_vec(),
-    });
+    let idempotency = submit::idempotency_key(&request)?
+        .map(|key| IdempotencyKey { key, fingerprint: Sha256::digest(format!("retry {id}")).to_vec() });
     let tenant = principal.tenant;
     let old = load(&app, &tenant.name, id).await?;
     if !old.state.is_terminal() {
-        return Err(Problem::new(Kind::Conflict, format!("the execution is {}; only one that has ended can be retried", old.state)));
+        return Err(Problem::new(
+            Kind::Conflict,
+            format!("the execution is {}; only one that has ended can be retried", old.state),
+        ));
     }
     // A task of its own: a client that goes away in the middle must not leave a copied input behind.
     let submission = rt::spawn(async move { resubmit(&app, &tenant, &old, idempotency).await });
@@ -109,7 +110,8 @@ async fn copy_payload(app: &App, tenant: &str, from: ExecutionId, to: ExecutionI
     let from = layout::payload(tenant, from);
     let gone = || Problem::new(Kind::Conflict, "the execution's input is no longer stored");
     let content = app.objects.get_stream(Store::Content, &from).await?.ok_or_else(gone)?;
-    let copied = app.objects.put_stream(Store::Content, &layout::payload(tenant, to), "application/json", content).await;
+    let copied =
+        app.objects.put_stream(Store::Content, &layout::payload(tenant, to), "application/json", content).await;
     copied.map(drop).map_err(Problem::from)
 }
 

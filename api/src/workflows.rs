@@ -165,7 +165,7 @@ async fn copy(app: &App, tenant: &str, version: &Version) {
     get, path = "/v1/workflows/{name}", tag = "workflows", operation_id = "getWorkflow",
     params(("name" = String, Path), ("If-None-Match" = Option<String>, Header)),
     responses(
-        (status = 200, body = VersionView<'static>, headers(("ETag" = String))),
+        (status = 200, description = "The version", body = VersionView<'static>, headers(("ETag" = String))),
         (status = 304, description = "It is as the client knows it"),
         (status = 404, response = crate::openapi::NotFound),
     ),
@@ -219,7 +219,7 @@ async fn get(app: &App, principal: &Principal, name: &str, version: Option<i32>)
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "50 by default"),
     ),
-    responses((status = 200, body = WorkflowPage<'static>), (status = 400, response = crate::openapi::BadRequest)),
+    responses((status = 200, description = "A page", body = WorkflowPage<'static>), (status = 400, response = crate::openapi::BadRequest)),
 )]
 pub async fn list(app: web::Data<App>, principal: Principal, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let tenant = &principal.tenant.name;

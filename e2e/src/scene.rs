@@ -127,7 +127,7 @@ pub trait Executions {
     fn log(&self, id: &str) -> impl Future<Output = String>;
     /// The items of a list.
     fn items(&self, path: &str) -> impl Future<Output = Vec<Value>>;
-    /// What happened, in order.
+    /// What happened, in order; without `launched`, which is told only when the executor was not quicker.
     fn kinds(&self, id: &str) -> impl Future<Output = Vec<String>>;
 }
 
@@ -184,7 +184,8 @@ impl Executions for Client {
 
     async fn kinds(&self, id: &str) -> Vec<String> {
         let events = self.items(&format!("/v1/executions/{id}/events")).await;
-        events.iter().map(|event| event["kind"].as_str().unwrap_or_default().to_owned()).collect()
+        let kinds = events.iter().map(|event| event["kind"].as_str().unwrap_or_default().to_owned());
+        kinds.filter(|kind| kind != "launched").collect()
     }
 }
 

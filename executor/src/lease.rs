@@ -54,6 +54,11 @@ impl Lease {
         *self.renewed.borrow() + self.terms.kill_after
     }
 
+    /// Whether the children must be told to stop by now, and none started.
+    pub fn is_ending(&self) -> bool {
+        *self.renewed.borrow() + self.terms.stop_after <= clock::now()
+    }
+
     /// Waits until the children must be told to stop.
     pub async fn ends(&self) {
         loop {
@@ -96,10 +101,12 @@ mod tests {
         let lease = Lease::new(Terms::of(seconds(90), seconds(10)), start);
         let renewals = async {
             tokio::time::sleep(seconds(50)).await;
+            assert!(!lease.is_ending());
             lease.renew(start + seconds(40));
             lease.renew(start + seconds(30));
         };
         tokio::join!(lease.ends(), renewals);
+        assert!(lease.is_ending());
         assert_eq!(clock::now(), start + seconds(40 + 77));
         assert_eq!(lease.kill_at(), start + seconds(40 + 87));
     }

@@ -20,7 +20,8 @@ pub enum Format {
 
 impl Format {
     /// In the order of preference.
-    pub const CONTENT_TYPES: &'static [&'static str] = &["text/plain", "application/x-ndjson", crate::query::EVENT_STREAM];
+    pub const CONTENT_TYPES: &'static [&'static str] =
+        &["text/plain", "application/x-ndjson", crate::query::EVENT_STREAM];
 
     pub fn of(content_type: &str) -> Self {
         match content_type {
@@ -44,7 +45,8 @@ impl Filter {
     }
 
     fn takes(&self, line: &Line<'_>) -> bool {
-        self.step.as_ref().is_none_or(|step| *step == line.step) && self.stream.is_none_or(|stream| stream == line.stream)
+        self.step.as_ref().is_none_or(|step| *step == line.step)
+            && self.stream.is_none_or(|stream| stream == line.stream)
     }
 }
 
@@ -123,7 +125,9 @@ pub fn parse_event_id(id: &str) -> Option<(i32, u64)> {
 
 /// The line that stands for a segment that is not stored any more.
 pub fn missing_segment(first_line: u64, seq: i32, lines: i32) -> String {
-    format!("{{\"n\":{first_line},\"t\":0,\"step\":\"\",\"stream\":\"system\",\"line\":\"[segment {seq} of this log, {lines} lines, is not stored any more]\"}}")
+    format!(
+        "{{\"n\":{first_line},\"t\":0,\"step\":\"\",\"stream\":\"system\",\"line\":\"[segment {seq} of this log, {lines} lines, is not stored any more]\"}}"
+    )
 }
 
 #[cfg(test)]

@@ -86,7 +86,8 @@ impl Reader {
         self.attempt = self.attempt.or_else(latest);
         let Some(attempt) = self.attempt else { return Ok(self.nothing_more(growth.state)) };
         let log = growth.attempts.iter().find(|log| log.attempt == attempt);
-        let log = *log.ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no attempt {attempt} of this execution")))?;
+        let log = *log
+            .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no attempt {attempt} of this execution")))?;
         let over = log.finished || growth.state.is_terminal();
         if log.last_seq.is_some_and(|last| last >= self.next_seq) && self.gather(attempt, over, tail).await? {
             return Ok(Step::Data(String::new()));
@@ -124,7 +125,9 @@ impl Reader {
     /// Tells the live attempt, a launching one too, so that its executor hears of it at its first heartbeat.
     async fn say_followed(&mut self, growth: &Growth) -> Result<(), Problem> {
         let live = growth.attempts.last().filter(|log| !log.finished && self.selection.follow).map(|log| log.attempt);
-        let Some(live) = live.filter(|live| self.selection.attempt.is_none_or(|wanted| wanted == *live)) else { return Ok(()) };
+        let Some(live) = live.filter(|live| self.selection.attempt.is_none_or(|wanted| wanted == *live)) else {
+            return Ok(());
+        };
         if self.followed.is_none_or(|(attempt, at)| attempt != live || at.elapsed() >= FOLLOW_AGAIN) {
             let mut connection = self.app.database.get().await?;
             follow::follow(&mut connection, &self.tenant, self.id, live, FOLLOWED_SPAN).await?;

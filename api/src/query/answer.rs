@@ -38,7 +38,13 @@ fn text(document: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(document).map_err(Problem::internal)
 }
 
-fn conditional(request: &HttpRequest, tag: &str, caching: &'static str, content_type: &'static str, body: Vec<u8>) -> HttpResponse {
+fn conditional(
+    request: &HttpRequest,
+    tag: &str,
+    caching: &'static str,
+    content_type: &'static str,
+    body: Vec<u8>,
+) -> HttpResponse {
     let mut response = if knows(request, tag) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, caching));
     if knows(request, tag) { response.finish() } else { response.content_type(content_type).body(body) }
@@ -47,9 +53,10 @@ fn conditional(request: &HttpRequest, tag: &str, caching: &'static str, content_
 /// Compared weakly, as RFC 9110 has it for `If-None-Match`.
 fn knows(request: &HttpRequest, tag: &str) -> bool {
     let given = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
-    given.flat_map(|value| value.split(',')).map(str::trim).any(|given| {
-        given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag
-    })
+    given
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
 }
 
 #[cfg(test)]

@@ -108,7 +108,9 @@ impl From<query::Attempt> for AttemptView {
         Self {
             attempt: attempt.attempt,
             state: attempt.state,
-            reason: attempt.reason_code.map(|code| Reason { code, message: attempt.reason_message.unwrap_or_default() }),
+            reason: attempt
+                .reason_code
+                .map(|code| Reason { code, message: attempt.reason_message.unwrap_or_default() }),
             claimed_at: Time(attempt.claimed_at),
             launched_at: attempt.launched_at.map(Time),
             started_at: attempt.started_at.map(Time),

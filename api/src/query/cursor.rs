@@ -30,7 +30,8 @@ impl Listing {
     }
 
     pub fn position(&self, cursor: &str) -> Result<Vec<u8>, Problem> {
-        let refused = || Problem::new(Kind::InvalidCursor, "the cursor was not given by this listing with these filters");
+        let refused =
+            || Problem::new(Kind::InvalidCursor, "the cursor was not given by this listing with these filters");
         if cursor.len() > 2 * (MAX_POSITION_BYTES + CHECK_BYTES) {
             return Err(refused());
         }

@@ -26,7 +26,7 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` of before"),
     ),
     responses(
-        (status = 200, body = ExecutionView<'static>, headers(("ETag" = String))),
+        (status = 200, description = "The execution", body = ExecutionView<'static>, headers(("ETag" = String))),
         (status = 304, description = "It is as the client knows it"),
         (status = 404, response = crate::openapi::NotFound),
     ),

@@ -37,7 +37,7 @@ pub struct ExecutionPage<'a> {
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, with the same filters"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "50 by default"),
     ),
-    responses((status = 200, body = ExecutionPage<'static>), (status = 400, response = crate::openapi::BadRequest)),
+    responses((status = 200, description = "A page", body = ExecutionPage<'static>), (status = 400, response = crate::openapi::BadRequest)),
 )]
 pub async fn list(app: web::Data<App>, principal: Principal, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let tenant = &principal.tenant;
@@ -127,7 +127,9 @@ mod tests {
 
     #[test]
     fn filters_that_can_not_be_meant_are_refused() {
-        for query in ["state=done", "workflow=A_B", "label=x", "label=:v", "label=a:1&label=a:2", "limit=1000", "page=2"] {
+        for query in
+            ["state=done", "workflow=A_B", "label=x", "label=:v", "label=a:1&label=a:2", "limit=1000", "page=2"]
+        {
             assert_eq!(filter(query, "acme").unwrap_err().kind(), Kind::InvalidRequest, "{query}");
         }
     }

@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::stream;
 use roadstead_domain::ids::ExecutionId;
-use slog::{Logger, warn};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,7 +39,8 @@ impl Default for Streams {
 impl Streams {
     pub fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            Problem::new(Kind::Overloaded, format!("{MAX_STREAMS} readers are waiting or following already")).retry_after(5)
+            Problem::new(Kind::Overloaded, format!("{MAX_STREAMS} readers are waiting or following already"))
+                .retry_after(5)
         })
     }
 }
@@ -67,7 +68,6 @@ struct Live<F> {
     is_sse: bool,
     sent_at: Instant,
     ended: bool,
-    log: Logger,
     /// Given back with the stream.
     _permit: OwnedSemaphorePermit,
 }
@@ -82,14 +82,18 @@ pub async fn respond(
 ) -> Result<HttpResponse, Problem> {
     let permit = app.streams.enter()?;
     let watch = app.changes.watch(id);
-    let first = feed.next().await?;
+    let mut first = feed.next().await?;
+    if matches!(&first, Step::Data(text) if text.is_empty()) {
+        // It has found where to begin; reading there is what may fail yet.
+        first = feed.next().await?;
+    }
     let mut response = HttpResponse::Ok();
     response
         .content_type(content_type)
         .insert_header((HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")))
         .insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
     if request.method() == Method::HEAD {
-        return Ok(response.streaming(stream::empty::<Result<Bytes, Problem>>()));
+        return Ok(response.streaming(stream::empty::<Result<Bytes, BrokenOff>>()));
     }
     let live = Live {
         feed,
@@ -99,14 +103,24 @@ pub async fn respond(
         is_sse: content_type == sse::CONTENT_TYPE,
         sent_at: Instant::now(),
         ended: false,
-        log: app.log.clone(),
         _permit: permit,
     };
     Ok(response.streaming(stream::unfold(live, |mut live| async move { Some((live.next().await?, live)) })))
 }
 
+/// Why an answer ends before its end. The HTTP layer logs it, by its `Debug`, and nobody else does.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct BrokenOff(Problem);
+
+impl fmt::Debug for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0, self.0.cause().unwrap_or("no cause"))
+    }
+}
+
 impl<F: Feed> Live<F> {
-    async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
+    async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         while !self.ended {
             let step = match self.next.take() {
                 Some(step) => Ok(step),
@@ -120,12 +134,11 @@ impl<F: Feed> Live<F> {
                 }
                 Ok(Step::Idle) => match self.idle().await {
                     Ok(text) => text.to_owned(),
-                    Err(stopping) => return stopping.map(Err),
+                    Err(stopping) => return stopping.map(|problem| Err(BrokenOff(problem))),
                 },
                 Err(problem) => {
                     self.ended = true;
-                    warn!(self.log, "a stream broke off"; "problem" => %problem, "cause" => problem.cause().unwrap_or_default());
-                    return Some(Err(problem));
+                    return Some(Err(BrokenOff(problem)));
                 }
             };
             if !text.is_empty() {

@@ -5,8 +5,12 @@ use actix_web::http::header::{ACCEPT, HeaderMap};
 
 /// The most wanted of `offered`; the first one when the client does not say, and among equals.
 pub fn content_type(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'static str, Problem> {
-    let ranges: Vec<(&str, f32)> =
-        headers.get_all(ACCEPT).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(range).collect();
+    let ranges: Vec<(&str, f32)> = headers
+        .get_all(ACCEPT)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(range)
+        .collect();
     if ranges.is_empty() {
         return Ok(offered[0]);
     }

@@ -52,6 +52,17 @@ impl Process {
     }
 }
 
+/// Whether whoever started us wants us to outlive the terminal, as `nohup` does.
+pub fn ignores_hang_up() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, Signal::HUP))
+}
+
+fn ignores(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal.as_raw() - 1) & 1 == 1
+}
+
 /// Makes us the parent of every process below us whose own parent ends, so that none gets out of sight.
 pub fn adopt_orphans() -> Result<(), DevError> {
     let this = Some(rustix::process::getpid());
@@ -194,6 +205,13 @@ mod tests {
         assert_eq!(parse_stat(line), Some(Stat { is_zombie: false, parent: 42, start_ticks: 123_456 }));
         assert_eq!(parse_stat(""), None);
         assert_eq!(parse_stat("7 (a) R"), None);
+    }
+
+    #[test]
+    fn an_ignored_signal_is_known_by_its_bit() {
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\n";
+        assert!(ignores(status, Signal::HUP) && ignores(status, Signal::PIPE));
+        assert!(!ignores(status, Signal::INT) && !ignores("", Signal::HUP));
     }
 
     #[test]

@@ -47,6 +47,10 @@ impl Stage {
 
     /// Runs one try to its end; nothing of its process group is left then.
     pub async fn run(&self, step: &Step) -> End {
+        // The guard says so too, but after a pause of this whole process it may be told of it later than this.
+        if self.lease.is_ending() {
+            self.stop.ask(Halt::LeaseEnding);
+        }
         if self.stop.reason().is_some() {
             return End::Halted;
         }

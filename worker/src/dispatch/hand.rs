@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 /// A turn takes no more than what is launched well within a launch lease.
 pub const MAX_HAND: usize = 256;
+/// Entries that wait for their tenant's limit. What is taken beyond it, because the ring knew a higher limit than PostgreSQL does, goes back: it would
+/// fill the hand, and no other tenant had a place in it.
+const MAX_TENANT_FULL: usize = 64;
 /// Between two touches, well below the idle time after which an entry counts as forgotten.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -34,6 +37,8 @@ pub struct Sorted {
     pub claimed: Vec<Claimed>,
     /// Duplicates, cancelled or expired: to be acknowledged and dropped.
     pub dropped: Vec<Taken>,
+    /// More than may wait here for their tenants: to be given back to the relay, which also tells the ring the tenants' limits.
+    pub surplus: Vec<Taken>,
 }
 
 /// An entry that is this worker's to launch.
@@ -83,6 +88,7 @@ impl Hand {
     /// Sorts by the claim's answers. An id that is there twice was claimed once; its other entry is a duplicate.
     pub fn sort(&mut self, mut answers: HashMap<ExecutionId, Claim>) -> Sorted {
         let mut sorted = Sorted::default();
+        let mut tenant_full = 0;
         for Held { entry, .. } in std::mem::take(&mut self.held) {
             let id = entry.id;
             match answers.get(&id).copied().unwrap_or(Claim::NotQueued) {
@@ -96,7 +102,11 @@ impl Hand {
                     });
                 }
                 Claim::NoBerth => self.held.push(Held { entry, tenant_full: false }),
-                Claim::TenantFull => self.held.push(Held { entry, tenant_full: true }),
+                Claim::TenantFull if tenant_full < MAX_TENANT_FULL => {
+                    tenant_full += 1;
+                    self.held.push(Held { entry, tenant_full: true });
+                }
+                Claim::TenantFull => sorted.surplus.push(entry),
                 Claim::NotQueued => sorted.dropped.push(entry),
             }
         }
@@ -157,6 +167,17 @@ mod tests {
         let mut live = HashMap::from([("a".to_owned(), 2)]);
         hand.count_into(&mut live);
         assert_eq!(live["a"], 3);
+    }
+
+    #[test]
+    fn a_tenant_over_its_limit_leaves_room_for_the_others() {
+        let mut hand = Hand::new();
+        hand.add((0..MAX_HAND).map(|n| taken("a", &n.to_string(), ExecutionId::new())).collect());
+        let full: HashMap<_, _> = hand.entries().map(|entry| (entry.id, Claim::TenantFull)).collect();
+        let sorted = hand.sort(full);
+        assert_eq!((hand.entries().count(), sorted.surplus.len()), (MAX_TENANT_FULL, MAX_HAND - MAX_TENANT_FULL));
+        assert_eq!(hand.entries().next().unwrap().entry, "0", "the first ones stay first in line");
+        assert_eq!(hand.space(10), 10);
     }
 
     #[test]

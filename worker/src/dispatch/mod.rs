@@ -188,6 +188,7 @@ impl Dispatcher {
             claim::release_and_claim(connection, &gone, &wanted, id, cap, settings.launch).await?;
         self.settle_unreleased(|attempt| released.contains(&attempt));
         let sorted = self.hand.sort(answers);
+        self.give_back(&sorted.surplus).await;
         let claimed: Vec<_> = sorted
             .claimed
             .into_iter()
@@ -246,7 +247,8 @@ impl Dispatcher {
 
     /// Gives the hand back, stays until the attempts have ended or the time is over, and is forgotten by Redis.
     async fn leave(mut self) {
-        self.put_hand_down().await;
+        let hand = self.hand.put_down();
+        self.give_back(&hand).await;
         let mut live = self.worker.launcher.live();
         let worker = Arc::clone(&self.worker);
         let all_ended = async {
@@ -280,10 +282,12 @@ impl Dispatcher {
     }
 
     /// The rows first: an entry that is gone while its row says that it is there waits for the next reconciliation.
-    async fn put_hand_down(&mut self) {
-        let hand = self.hand.put_down();
+    async fn give_back(&self, entries: &[Taken]) {
+        if entries.is_empty() {
+            return;
+        }
         let mut by_tenant: HashMap<&str, Vec<ExecutionId>> = HashMap::new();
-        for entry in &hand {
+        for entry in entries {
             by_tenant.entry(&entry.stream.tenant).or_default().push(entry.id);
         }
         let marked: Result<(), StoreError> = async {
@@ -294,12 +298,12 @@ impl Dispatcher {
         }
         .await;
         let given_back = match marked {
-            Ok(()) => self.worker.dispatch.done(&hand).await.map_err(Trouble::from),
+            Ok(()) => self.worker.dispatch.done(entries).await.map_err(Trouble::from),
             Err(error) => Err(error.into()),
         };
         if let Err(trouble) = given_back {
             info!(self.worker.log, "what was taken is left to be reclaimed"; "error" => %trouble);
-        } else if !hand.is_empty() {
+        } else {
             let _ = self.worker.dispatch.ring_supervisor().await;
         }
     }

@@ -68,6 +68,8 @@ pub enum StopCause {
     LeaseExpired,
     /// Its executor should have ended it at the run deadline.
     RunTimeout,
+    /// It was settled without this launcher, or it has reported its end and hangs.
+    Over,
 }
 
 /// Starts attempts and sees them end.
@@ -87,8 +89,15 @@ pub trait Launcher: Send + Sync {
     /// Ends an attempt that this launcher holds; its end is observed as any other.
     fn stop(&self, attempt: AttemptId, cause: StopCause);
 
-    /// Whether the attempt is alive here, or its end was not told yet.
-    fn holds(&self, attempt: AttemptId) -> bool;
+    /// Ends what a dead launcher's executor left running of an attempt, as far as it can be found from here; `false`: something of it does not end.
+    fn end_strays(&self, attempt: AttemptId) -> BoxFuture<'_, bool>;
+
+    /// The attempts that are alive here, or whose end was not told yet.
+    fn held(&self) -> Vec<AttemptId>;
+
+    fn holds(&self, attempt: AttemptId) -> bool {
+        self.held().contains(&attempt)
+    }
 
     /// How many attempts are alive here.
     fn live(&self) -> watch::Receiver<usize>;

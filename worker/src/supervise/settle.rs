@@ -17,7 +17,7 @@ use roadstead_backend::telemetry::metrics::EXECUTIONS_FINISHED_TOTAL;
 use roadstead_domain::attempt::protocol::Finish;
 use roadstead_domain::execution::{Reason, State};
 use roadstead_domain::ids::AttemptId;
-use slog::{info, warn};
+use slog::{error, info, warn};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -87,13 +87,16 @@ async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State
     Ok(state.map(|state| (state, told)))
 }
 
-/// Ends this worker's attempts that are past a deadline; their ends are observed as any other.
+/// Ends this worker's attempts that are past a deadline, or should not be alive any more; their ends are observed as any other.
 pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> StoreResult<()> {
-    for late in overdue::overdue(connection, MAX_OVERDUE).await? {
-        if worker.launcher.holds(late.attempt) {
-            warn!(worker.log_of(&late.tenant, late.attempt), "ending an attempt"; "why" => ?late.why);
-            worker.launcher.stop(late.attempt, cause(late.why));
-        }
+    let held = worker.launcher.held();
+    let late = overdue::overdue(connection, MAX_OVERDUE).await?;
+    let late = late.into_iter().map(|late| (late.attempt, cause(late.why))).filter(|(attempt, _)| held.contains(attempt));
+    let over = overdue::surplus(connection, &worker.id, &held).await?;
+    for (attempt, cause) in late.chain(over.into_iter().map(|attempt| (attempt, StopCause::Over))) {
+        warn!(worker.log, "ending an attempt"; "execution_id" => %attempt.execution_id, "attempt" => attempt.attempt,
+              "why" => ?cause);
+        worker.launcher.stop(attempt, cause);
     }
     Ok(())
 }
@@ -105,9 +108,16 @@ pub async fn settle_overdue(worker: &Worker, connection: &mut Connection) -> Sto
         if worker_may_end_it || worker.launcher.holds(attempt) {
             continue;
         }
+        // Its worker can't see to it. What still runs of it must not meet the next attempt.
+        if why == Overdue::Lease && !worker.launcher.end_strays(attempt).await {
+            error!(worker.log_of(&tenant, attempt), "processes of an attempt without a worker can't be killed");
+            continue;
+        }
         let witness = witness(worker, &tenant, attempt, &End::Stopped(cause(why))).await;
         let told = tell(&witness);
-        if let Some(state) = settle_one(connection, attempt, &Observer::Supervisor, witness, true).await? {
+        // An executor that still beats has its processes until its next heartbeat is refused.
+        let is_gone = why != Overdue::Run;
+        if let Some(state) = settle_one(connection, attempt, &Observer::Supervisor, witness, is_gone).await? {
             let log = worker.log_of(&tenant, attempt);
             info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
             note(worker, state).await;
@@ -152,6 +162,7 @@ fn seen(end: &End) -> Witness {
         End::Stopped(StopCause::RunTimeout) => {
             Witness::TimedOut(Reason::new("run_timeout", "it was still running after its deadline"))
         }
+        End::Stopped(StopCause::Over) => Witness::Lost(Reason::new("executor_lost", "it was no longer wanted")),
         End::Lost(reason) => Witness::Lost(reason.clone()),
         End::Reported => Witness::Lost(Reason::new("executor_lost", "its executor ended, but its report is nowhere")),
     }
@@ -225,5 +236,6 @@ mod tests {
         assert_eq!(code(End::Stopped(StopCause::StartTimeout)), "start failed, start_timeout, true");
         assert_eq!(code(End::Stopped(StopCause::LeaseExpired)), "lost, lease_expired");
         assert_eq!(code(End::Stopped(StopCause::RunTimeout)), "timed out, run_timeout");
+        assert_eq!(code(End::Stopped(StopCause::Over)), "lost, executor_lost");
     }
 }

@@ -80,5 +80,5 @@ async fn mutated_submissions_are_answered_and_never_by_a_5xx() {
     assert_eq!(scene.stack.sql_value("SELECT count(*) FROM executions").await, accepted.to_string());
     let answer = scene.get("/v1/executions?limit=500").await;
     assert!(answer.ok(200)["items"].as_array().unwrap().len() >= accepted.min(500), "what was accepted can be read");
-    scene.api.anonymous().get("/readyz").await.ok(200);
+    scene.api.anonymous().get("/readyz").await.expect(200);
 }

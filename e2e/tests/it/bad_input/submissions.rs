@@ -4,12 +4,22 @@ use reqwest::Method;
 use roadstead_e2e::answers::Checked;
 use roadstead_e2e::scene::{Executions, Scene, id};
 use roadstead_e2e::submission::{With, command, steps};
+use roadstead_testkit::{PATIENCE, wait_for};
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1/executions";
 
 fn step(id: &str, needs: &[&str]) -> Value {
     json!({ "id": id, "command": ["true"], "needs": needs })
+}
+
+/// What was begun is removed.
+async fn nothing_in_s3(scene: &Scene) {
+    wait_for("the content bucket to be empty", PATIENCE, async || {
+        let keys = scene.stack.s3.keys(&scene.stack.content_bucket);
+        if keys.is_empty() { Ok(()) } else { Err(format!("{keys:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -130,7 +140,7 @@ async fn the_character_that_nothing_can_carry_is_refused_in_any_string() {
     let large = format!(r#"{{"spec":{{"steps":[{{"id":"a","command":["x"]}}]}},"input":"{}\u0000"}}"#, "x".repeat(400_000));
     scene.submit_text(&[], &large).await.problem(400, "nul-character");
     assert_eq!(scene.rows().await, before);
-    assert!(scene.stack.s3.keys(&scene.stack.content_bucket).is_empty(), "nor in S3");
+    nothing_in_s3(&scene).await;
     // An escaped backslash before `u0000` is no such character.
     scene.submit_text(&[], &templates[6].replace('@', "\\\\u0000")).await.ok(202);
 }
@@ -159,7 +169,7 @@ async fn nesting_is_bounded_wherever_it_is() {
         assert!(answer.status.is_client_error(), "{}", answer.text());
     }
     assert_eq!(scene.rows().await, before);
-    assert!(scene.stack.s3.keys(&scene.stack.content_bucket).is_empty());
+    nothing_in_s3(&scene).await;
 }
 
 #[tokio::test]
@@ -185,7 +195,7 @@ async fn a_body_over_its_limit_is_refused_however_it_comes() {
         answer.problem(413, "too-large");
     }
     assert_eq!(scene.rows().await, before);
-    assert!(scene.stack.s3.keys(&scene.stack.content_bucket).is_empty(), "what was begun is removed");
+    nothing_in_s3(&scene).await;
     let fits = scene.submit_text(&[], &input(200_000)).await.ok(202);
     assert_eq!(scene.stack.s3.keys(&scene.stack.content_bucket).len(), 1, "{}", id(&fits));
 }

@@ -135,7 +135,7 @@ async fn broken_http_is_refused_or_dropped_and_harms_nobody() {
             assert!(is_fine, "{line} for {:?}", &request[..request.len().min(120)]);
         }
     }
-    scene.api.anonymous().get("/readyz").await.ok(200);
+    scene.api.anonymous().get("/readyz").await.expect(200);
     assert!(scene.api.is_running());
     assert_eq!(scene.rows().await, before);
 }

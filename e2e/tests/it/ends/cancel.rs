@@ -76,7 +76,7 @@ async fn a_cancel_ends_the_whole_family_of_processes() {
         assert!(!processes::runs(pid), "process {pid} outlived its execution");
     }
     assert!(scene.log(&id).await.contains("asked"), "SIGTERM came before SIGKILL");
-    assert_eq!(scene.kinds(&id).await, ["submitted", "claimed", "launched", "started", "cancel_requested", "cancelled"]);
+    assert_eq!(scene.kinds(&id).await, ["submitted", "claimed", "started", "cancel_requested", "cancelled"]);
 }
 
 #[tokio::test]

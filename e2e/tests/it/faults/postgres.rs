@@ -20,7 +20,7 @@ async fn a_crash_of_postgresql_is_an_outage_and_nothing_more() {
     refused.problem(503, "unavailable");
     assert!(refused.value("retry-after").parse::<u32>().is_ok(), "{:?}", refused.headers);
     let anonymous = scene.api.anonymous();
-    anonymous.get("/livez").await.ok(200);
+    anonymous.get("/livez").await.expect(200);
     assert_eq!(anonymous.get("/readyz").await.status, 503);
     // The step ends while nobody can be told.
     std::fs::write(&go, "").unwrap();

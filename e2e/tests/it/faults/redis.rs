@@ -13,7 +13,7 @@ async fn redis_may_be_absent_at_the_start() {
     stack.redis.process().kill();
     let scene = Scene::on(stack, &[]).await;
     let worker = scene.stack.worker().spawn();
-    scene.api.anonymous().get("/readyz").await.ok(200);
+    scene.api.anonymous().get("/readyz").await.expect(200);
     let ids = [scene.submit(&command(&["true"])).await, scene.submit(&command(&["true"])).await];
     assert_eq!(scene.execution(&ids[0]).await["state"], "queued");
     assert!(worker.is_running(), "{}", worker.log());

@@ -44,7 +44,9 @@ async fn one_mistake_refuses_all() {
     answer.problem(400, "invalid-request");
     assert!(answer.error_at("/executions/2/spec/steps/0/needs/0").contains("`b`"));
     answer.error_at("/executions/2/priority");
-    scene.post(PATH, &json!({ "executions": [{ "workflow": "nobody-knows" }, command(&["true"])] })).await.problem(404, "not-found");
+    let answer = scene.post(PATH, &json!({ "executions": [{ "workflow": "nobody-knows" }, command(&["true"])] })).await;
+    answer.problem(400, "invalid-request");
+    assert!(answer.error_at("/executions/0/workflow").contains("nobody-knows"));
     for body in [batch(0), batch(1_001), json!({}), json!([]), json!({ "executions": {} }), json!({ "executions": [1] })] {
         scene.post(PATH, &body).await.problem(400, "invalid-request");
     }

@@ -4,6 +4,7 @@ use roadstead_e2e::answers::Checked;
 use roadstead_e2e::scene::{Executions, Scene, id};
 use roadstead_e2e::submission::{With, command};
 use reqwest::Method;
+use roadstead_testkit::{PATIENCE, wait_for};
 use serde_json::json;
 use std::collections::HashSet;
 
@@ -71,8 +72,11 @@ async fn a_large_input_may_be_sent_again() {
     assert_eq!((first.ok(202), first.text()), (again.ok(202), again.text()));
     let other = command(&["true"]).with(json!({ "input": format!("{input}y") })).to_string();
     scene.submit_text(KEY, &other).await.problem(422, "idempotency-key-reused");
-    let payloads = scene.stack.s3.keys(&scene.stack.content_bucket);
-    assert_eq!(payloads.len(), 1, "what was refused leaves nothing: {payloads:?}");
+    wait_for("what was refused to be removed", PATIENCE, async || {
+        let payloads = scene.stack.s3.keys(&scene.stack.content_bucket);
+        if payloads.len() == 1 { Ok(()) } else { Err(format!("{payloads:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn health_and_documents_need_no_key() {
     let scene = Scene::new().await;
     let anonymous = scene.api.anonymous();
     for path in ["/livez", "/readyz"] {
-        anonymous.get(path).await.ok(200);
+        anonymous.get(path).await.expect(200);
         scene.workers[0].anonymous().get(path).await.expect(200);
     }
     let document = anonymous.get("/openapi.json").await.ok(200);
@@ -113,7 +113,8 @@ async fn head_tags_and_request_ids_are_as_http_has_them() {
     let tag = got.value("etag").to_owned();
     let unchanged = scene.send(scene.request(Method::GET, &path).header("if-none-match", &tag)).await;
     assert_eq!(unchanged.status.as_u16(), 304, "{tag}");
-    assert_eq!(got.value("cache-control"), "no-store");
+    assert_eq!(got.value("cache-control"), "private, no-cache", "may be kept, and asked about each time");
+    assert_eq!(scene.get("/v1/executions").await.value("cache-control"), "no-store");
 
     let named = scene.send(scene.request(Method::GET, &path).header("x-request-id", "trip-7")).await;
     assert_eq!(named.value("x-request-id"), "trip-7");

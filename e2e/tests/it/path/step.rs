@@ -65,7 +65,7 @@ async fn no_credential_of_the_platform_is_within_a_steps_reach() {
         "DATABASE".to_owned(),
         "REDIS".to_owned(),
         "S3_".to_owned(),
-        "credential".to_owned(),
+        "\"credential\"".to_owned(),
         "Bearer".to_owned(),
         "rsk_".to_owned(),
     ];

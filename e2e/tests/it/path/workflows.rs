@@ -77,6 +77,8 @@ async fn what_is_no_workflow_is_refused_with_its_place() {
     for missing in ["/v1/workflows/none", "/v1/workflows/none/versions/1", "/v1/workflows/none/versions/x"] {
         scene.get(missing).await.problem(404, "not-found");
     }
-    scene.submit_text(&[], r#"{"workflow":"none"}"#).await.problem(404, "not-found");
+    let answer = scene.submit_text(&[], r#"{"workflow":"none"}"#).await;
+    answer.problem(400, "invalid-request");
+    assert!(answer.error_at("/workflow").contains("`none`"));
     assert_eq!(scene.rows().await, before);
 }

@@ -352,7 +352,7 @@ fn check_launcher(reader: &mut Reader) {
     match (wanted.as_deref(), enabled) {
         (Some("process"), Some(true)) => reader.error("LAUNCHER", "is `process`, but KUBERNETES_ENABLED is true"),
         (Some("kubernetes"), Some(false)) => {
-            reader.error("LAUNCHER", "is `kubernetes`, but KUBERNETES_ENABLED is false")
+            reader.error("LAUNCHER", "is `kubernetes`, but KUBERNETES_ENABLED is false");
         }
         (Some("process"), _) | (None, Some(false)) => {}
         (Some("kubernetes"), _) | (None, Some(true)) => {

@@ -37,14 +37,13 @@ impl Dispatch {
 impl Bell {
     /// Waits for a ring. Dropping the future before it is done closes the connection, and with it the wait.
     pub async fn wait(&mut self, at_most: Duration) -> Result<Rung, DispatchError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(Duration::from_secs(2)))
-                    .set_response_timeout(None);
-                self.client.get_multiplexed_async_connection_with_config(&config).await?
-            }
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(Duration::from_secs(2)))
+                .set_response_timeout(None);
+            self.client.get_multiplexed_async_connection_with_config(&config).await?
         };
         let command = redis::cmd("BLPOP").arg(&self.key).arg(at_most.as_secs_f64().max(0.01)).take();
         let answer = tokio::time::timeout(

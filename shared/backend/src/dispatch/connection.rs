@@ -11,7 +11,7 @@ use redis::{RedisError, RedisResult};
 pub(super) struct Manager(RedisConnectionManager);
 
 impl Manager {
-    pub(super) fn new(client: redis::Client) -> RedisResult<Self> {
+    pub(super) fn new(client: &redis::Client) -> RedisResult<Self> {
         RedisConnectionManager::new(client.get_connection_info().clone()).map(Self)
     }
 }

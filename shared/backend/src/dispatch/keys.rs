@@ -41,7 +41,7 @@ impl Keys {
         format!("{}streams", self.prefix)
     }
 
-    pub(super) fn member(&self, stream: &Stream) -> String {
+    pub(super) fn member(stream: &Stream) -> String {
         format!("{}:{}", stream.tenant, stream.priority.rank())
     }
 

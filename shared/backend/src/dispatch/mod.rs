@@ -93,7 +93,7 @@ impl Dispatch {
             .max_size(4)
             .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(1))
-            .build_unchecked(Manager::new(client.clone())?);
+            .build_unchecked(Manager::new(&client)?);
         let scripts = Scripts {
             enqueue: Script::new(include_str!("lua/enqueue.lua")),
             take: Script::new(include_str!("lua/take.lua")),
@@ -219,7 +219,7 @@ impl Dispatch {
 
     /// How many entries a stream holds, those with consumers included.
     pub async fn depth(&self, stream: &Stream) -> Result<usize, DispatchError> {
-        self.command(redis::cmd("XLEN").arg(self.keys.stream_of_member(&self.keys.member(stream)))).await
+        self.command(redis::cmd("XLEN").arg(self.keys.stream_of_member(&Keys::member(stream)))).await
     }
 
     /// Notes a tenant's share of the ring; appending does so too.
@@ -254,7 +254,7 @@ impl Dispatch {
 
     /// Notes that nothing waits in PostgreSQL for this stream any more, so that submissions may append to it again.
     pub async fn caught_up(&self, stream: &Stream) -> Result<(), DispatchError> {
-        self.command(redis::cmd("SREM").arg(self.keys.overflow()).arg(self.keys.member(stream))).await
+        self.command(redis::cmd("SREM").arg(self.keys.overflow()).arg(Keys::member(stream))).await
     }
 
     /// Forgets a consumer that ended cleanly and has nothing pending.

@@ -2,7 +2,7 @@
 
 use super::{StoreError, StoreResult};
 use crate::config::PostgresConfig;
-use bb8::{Pool, PooledConnection};
+use bb8::{Pool, PooledConnection, QueueStrategy};
 use diesel::ConnectionError;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
@@ -41,6 +41,8 @@ impl Database {
             .max_size(config.max_connections)
             .connection_timeout(config.connect_timeout)
             .test_on_check_out(false)
+            // The connection used last has its statements and its caches warm.
+            .queue_strategy(QueueStrategy::Lifo)
             .build_unchecked(manager);
         Self { pool }
     }

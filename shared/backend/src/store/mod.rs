@@ -65,6 +65,8 @@ fn is_outage(message: &str) -> bool {
         "too many clients",
         "remaining connection slots",
         "statement timeout",
+        // Nothing of it was done, and asked again it goes through.
+        "deadlock detected",
         "Broken pipe",
         "Connection reset",
         "Connection refused",

@@ -4,7 +4,7 @@ use super::statement::statement;
 use super::{Connection, StoreResult};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use std::time::Duration;
@@ -105,6 +105,38 @@ pub async fn release_forgotten(connection: &mut Connection, grace: Duration) -> 
     .bind::<Double, _>(grace.as_secs_f64())
     .execute(connection)
     .await?)
+}
+
+/// An executor that has reported its end goes away at once; one that hangs then keeps a berth from others.
+const EXIT_SLACK_SECONDS: f64 = 60.0;
+
+#[derive(QueryableByName)]
+struct SurplusRow {
+    #[diesel(sql_type = SqlUuid)]
+    execution_id: Uuid,
+    #[diesel(sql_type = Integer)]
+    attempt: i32,
+}
+
+const SURPLUS: &str = "
+SELECT i.execution_id, i.attempt
+FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
+LEFT JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt
+WHERE a.attempt IS NULL OR a.worker <> {} OR a.released_at IS NOT NULL OR a.finished_at < now() - make_interval(secs => {})";
+
+/// Those of the attempts that are alive at `worker` which should not be any more: settled without it, or taken over, or long finished.
+pub async fn surplus(connection: &mut Connection, worker: &str, alive: &[AttemptId]) -> StoreResult<Vec<AttemptId>> {
+    let rows: Vec<SurplusRow> = statement(SURPLUS)
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(alive.iter().map(|a| a.execution_id.0).collect())
+        .bind::<Array<Integer>, Vec<i32>>(alive.iter().map(|a| a.attempt).collect())
+        .bind::<Text, _>(worker.to_owned())
+        .bind::<Double, _>(EXIT_SLACK_SECONDS)
+        .load(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt })
+        .collect())
 }
 
 /// What lies ahead.

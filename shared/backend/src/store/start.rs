@@ -70,16 +70,18 @@ struct Row {
     waited_seconds: Option<f64>,
 }
 
-/// `asked` reads the snapshot from before the update: there, an attempt with this very session was granted by an earlier call.
+/// `asked` locks the attempts, so that it judges them as they are after a take-over that came in between, not as they were in the snapshot: there, an
+/// attempt with this very session was granted by an earlier call, and one whose credential was replaced is not startable any more.
 const START: &str = "
 WITH asked AS (
     SELECT i.execution_id, i.attempt, i.session_hash, a.tenant,
-           a.session_hash = i.session_hash AND e.state = {} AND e.attempt = i.attempt AS repeated,
+           a.session_hash = i.session_hash AND a.finished_at IS NULL AND e.attempt = i.attempt AS repeated,
            a.session_hash IS NULL AND a.launch_hash = i.launch_hash AND a.released_at IS NULL
                AND e.state = {} AND e.attempt = i.attempt AND e.cancel_requested_at IS NULL AS startable
     FROM UNNEST({}::uuid[], {}::int[], {}::bytea[], {}::bytea[]) AS i (execution_id, attempt, launch_hash, session_hash)
     JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt
     JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
+    ORDER BY a.execution_id, a.attempt FOR UPDATE OF a
 ), started AS (
     UPDATE executions e SET state = {}, started_at = COALESCE(e.started_at, now())
     FROM asked s
@@ -105,7 +107,6 @@ pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Dur
     let mut seen = HashSet::new();
     let once: Vec<&StartClaim> = batch.iter().filter(|claim| seen.insert(claim.attempt)).collect();
     let rows: Vec<Row> = statement(START)
-        .bind::<Text, _>(State::Running.as_str())
         .bind::<Text, _>(State::Launching.as_str())
         .bind::<Array<SqlUuid>, Vec<Uuid>>(once.iter().map(|c| c.attempt.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(once.iter().map(|c| c.attempt.attempt).collect())

@@ -1,7 +1,7 @@
 //! Submission: rows and idempotency keys of a whole batch of requests in one statement, hence one commit.
 
 use super::query::{self, Execution};
-use super::statement::statement;
+use super::statement::{Statement, statement};
 use super::{Connection, StoreResult};
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{
@@ -10,7 +10,7 @@ use diesel::sql_types::{
 use diesel_async::RunQueryDsl;
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// One execution to record.
@@ -64,9 +64,9 @@ pub enum Submitted {
 }
 
 #[derive(diesel::QueryableByName)]
-struct RecordedRequest {
-    #[diesel(sql_type = Integer)]
-    request: i32,
+struct KeptKey {
+    #[diesel(sql_type = SqlUuid)]
+    first_id: Uuid,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -79,38 +79,45 @@ struct KnownKey {
     execution_ids: Vec<Uuid>,
 }
 
-/// A request whose key is taken inserts nothing; two requests of one batch with the same key are told apart by `DISTINCT ON`.
+/// The rows of requests without a key. A column that is empty in every row is sent as an empty array, which `UNNEST` fills up with NULLs.
 const INSERT: &str = "
-WITH request AS (
-    SELECT * FROM UNNEST({}::int[], {}::text[], {}::text[], {}::bytea[]) AS t (request, tenant, key, fingerprint)
-), item AS (
-    SELECT * FROM UNNEST({}::int[], {}::text[], {}::uuid[], {}::int2[], {}::text[], {}::int[], {}::text[], {}::text[], {}::int8[],
+INSERT INTO executions (tenant, id, state, priority, workflow, version, spec, input, input_bytes, timeout_seconds,
+                        max_attempts, labels, traceparent, retry_of, created_at, run_at, queued_at, queue_deadline, enqueued)
+SELECT tenant, id, CASE WHEN run_at IS NULL THEN 'queued' ELSE 'scheduled' END, priority, workflow, version, spec, input,
+       input_bytes, timeout_seconds, max_attempts, labels, traceparent, retry_of, created_at, run_at,
+       CASE WHEN run_at IS NULL THEN created_at END, queue_deadline, enqueued AND run_at IS NULL
+FROM UNNEST({}::text[], {}::uuid[], {}::int2[], {}::text[], {}::int[], {}::text[], {}::text[], {}::int8[],
+            {}::int[], {}::int[], {}::jsonb[], {}::text[], {}::uuid[], {}::timestamptz[], {}::timestamptz[],
+            {}::timestamptz[], {}::bool[])
+    AS t (tenant, id, priority, workflow, version, spec, input, input_bytes, timeout_seconds, max_attempts, labels,
+          traceparent, retry_of, created_at, run_at, queue_deadline, enqueued)";
+
+/// The rows of requests of which some have a key. A request goes by its smallest id: `first_id`, which its rows carry if it has a key. One whose key is
+/// taken inserts nothing. Keys come sorted, so that two such statements never wait for each other both ways, and each once.
+const INSERT_KEYED: &str = "
+WITH item AS (
+    SELECT * FROM UNNEST({}::text[], {}::uuid[], {}::int2[], {}::text[], {}::int[], {}::text[], {}::text[], {}::int8[],
                          {}::int[], {}::int[], {}::jsonb[], {}::text[], {}::uuid[], {}::timestamptz[], {}::timestamptz[],
-                         {}::timestamptz[], {}::bool[])
-        AS t (request, tenant, id, priority, workflow, version, spec, input, input_bytes,
-              timeout_seconds, max_attempts, labels, traceparent, retry_of, created_at, run_at,
-              queue_deadline, enqueued)
+                         {}::timestamptz[], {}::bool[], {}::uuid[])
+        AS t (tenant, id, priority, workflow, version, spec, input, input_bytes, timeout_seconds, max_attempts, labels,
+              traceparent, retry_of, created_at, run_at, queue_deadline, enqueued, first_id)
 ), kept AS (
     INSERT INTO idempotency_keys (tenant, key, fingerprint, execution_ids)
-    SELECT DISTINCT ON (r.tenant, r.key) r.tenant, r.key, r.fingerprint,
-           (SELECT array_agg(i.id ORDER BY i.id) FROM item i WHERE i.request = r.request)
-    FROM request r WHERE r.key IS NOT NULL
-    ORDER BY r.tenant, r.key, r.request
+    SELECT r.tenant, r.key, r.fingerprint,
+           CASE WHEN r.executions = 1 THEN ARRAY[r.first_id]
+                ELSE (SELECT array_agg(i.id ORDER BY i.id) FROM item i WHERE i.first_id = r.first_id) END
+    FROM UNNEST({}::text[], {}::text[], {}::bytea[], {}::uuid[], {}::int[]) AS r (tenant, key, fingerprint, first_id, executions)
     ON CONFLICT DO NOTHING
     RETURNING execution_ids[1] AS first_id
-), accepted AS (
-    SELECT request FROM request WHERE key IS NULL
-    UNION ALL
-    SELECT i.request FROM kept k JOIN item i ON i.id = k.first_id
 ), recorded AS (
     INSERT INTO executions (tenant, id, state, priority, workflow, version, spec, input, input_bytes, timeout_seconds,
                             max_attempts, labels, traceparent, retry_of, created_at, run_at, queued_at, queue_deadline, enqueued)
     SELECT tenant, id, CASE WHEN run_at IS NULL THEN 'queued' ELSE 'scheduled' END, priority, workflow, version, spec, input,
            input_bytes, timeout_seconds, max_attempts, labels, traceparent, retry_of, created_at, run_at,
            CASE WHEN run_at IS NULL THEN created_at END, queue_deadline, enqueued AND run_at IS NULL
-    FROM item JOIN accepted USING (request)
+    FROM item WHERE first_id IS NULL OR first_id IN (SELECT first_id FROM kept)
 )
-SELECT request FROM accepted";
+SELECT first_id FROM kept";
 
 const KNOWN_KEYS: &str = "
 SELECT r.request, k.fingerprint, k.execution_ids
@@ -119,16 +126,39 @@ JOIN idempotency_keys k USING (tenant, key)";
 
 /// Records a batch of requests; the answers are in their order. Either all of it is committed, or the call fails.
 pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreResult<Vec<Submitted>> {
-    let recorded: Vec<RecordedRequest> = insert(batch).load(connection).await?;
-    let mut answers: Vec<Option<Submitted>> = vec![None; batch.len()];
-    for row in recorded {
-        answers[row.request as usize] = Some(Submitted::Recorded);
+    let keyed = keyed(batch);
+    if keyed.is_empty() {
+        bind_rows(statement(INSERT), batch).execute(connection).await?;
+        return Ok(vec![Submitted::Recorded; batch.len()]);
     }
+    let kept: Vec<KeptKey> = bind_keys(bind_rows(statement(INSERT_KEYED), batch), batch, &keyed).load(connection).await?;
+    let kept: HashSet<Uuid> = kept.into_iter().map(|row| row.first_id).collect();
+    let mut answers: Vec<Option<Submitted>> = batch
+        .iter()
+        .map(|s| (s.idempotency.is_none() || first_id(s).is_some_and(|id| kept.contains(&id))).then_some(Submitted::Recorded))
+        .collect();
     if answers.iter().any(Option::is_none) {
         answer_repeats(connection, batch, &mut answers).await?;
     }
     // A key that vanished between the two statements was swept by retention: its day is over, so the request is told to come again.
     Ok(answers.into_iter().map(|answer| answer.unwrap_or(Submitted::KeyReused)).collect())
+}
+
+fn first_id(submission: &Submission) -> Option<Uuid> {
+    submission.executions.iter().map(|row| row.id.0).min()
+}
+
+/// The requests that have a key and something to record, sorted by it; of those with the same key the first.
+fn keyed(batch: &[Submission]) -> Vec<(&IdempotencyKey, &Submission)> {
+    let mut keyed: Vec<_> = batch
+        .iter()
+        .filter(|s| !s.executions.is_empty())
+        .filter_map(|s| s.idempotency.as_ref().map(|key| (key, s)))
+        .collect();
+    // Stable, so the first of equals stays first.
+    keyed.sort_by(|(a, s), (b, t)| (&s.tenant, &a.key).cmp(&(&t.tenant, &b.key)));
+    keyed.dedup_by(|(a, s), (b, t)| (&s.tenant, &a.key) == (&t.tenant, &b.key));
+    keyed
 }
 
 /// What would be answered to a key that may have been used before, if nothing were recorded; `None`: it was not used.
@@ -174,43 +204,49 @@ async fn answer_repeats(
     Ok(())
 }
 
-fn insert(batch: &[Submission]) -> super::statement::Statement {
-    let keys = |pick: fn(&IdempotencyKey) -> &str| -> Vec<Option<String>> {
-        batch.iter().map(|s| s.idempotency.as_ref().map(|key| pick(key).to_owned())).collect()
-    };
-    let rows: Vec<(i32, &str, &NewExecution)> = batch
-        .iter()
-        .enumerate()
-        .flat_map(|(n, s)| s.executions.iter().map(move |e| (n as i32, s.tenant.as_str(), e)))
-        .collect();
+fn bind_rows(statement: Statement, batch: &[Submission]) -> Statement {
+    let rows = || batch.iter().flat_map(|s| s.executions.iter().map(move |row| (s, row)));
     macro_rules! column {
         ($row:ident => $value:expr) => {
-            rows.iter().map(|(_, _, $row)| $value).collect::<Vec<_>>()
+            rows().map(|(_, $row)| $value).collect::<Vec<_>>()
         };
     }
-    statement(INSERT)
-        .bind::<Array<Integer>, Vec<i32>>((0..batch.len() as i32).collect())
-        .bind::<Array<Text>, Vec<String>>(batch.iter().map(|s| s.tenant.clone()).collect())
-        .bind::<Array<Nullable<Text>>, _>(keys(|key| &key.key))
-        .bind::<Array<Nullable<Binary>>, Vec<Option<Vec<u8>>>>(
-            batch.iter().map(|s| s.idempotency.as_ref().map(|key| key.fingerprint.clone())).collect(),
-        )
-        .bind::<Array<Integer>, Vec<i32>>(rows.iter().map(|row| row.0).collect())
-        .bind::<Array<Text>, Vec<String>>(rows.iter().map(|row| row.1.to_owned()).collect())
+    statement
+        .bind::<Array<Text>, Vec<String>>(rows().map(|(s, _)| s.tenant.clone()).collect())
         .bind::<Array<SqlUuid>, Vec<Uuid>>(column!(e => e.id.0))
         .bind::<Array<SmallInt>, Vec<i16>>(column!(e => e.priority.rank()))
-        .bind::<Array<Nullable<Text>>, Vec<Option<String>>>(column!(e => e.workflow.as_ref().map(|w| w.0.clone())))
-        .bind::<Array<Nullable<Integer>>, Vec<Option<i32>>>(column!(e => e.workflow.as_ref().map(|w| w.1)))
-        .bind::<Array<Nullable<Text>>, Vec<Option<String>>>(column!(e => e.spec.clone()))
-        .bind::<Array<Nullable<Text>>, Vec<Option<String>>>(column!(e => e.input.clone()))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.workflow.as_ref().map(|w| w.0.clone()))))
+        .bind::<Array<Nullable<Integer>>, _>(sparse(rows().map(|(_, e)| e.workflow.as_ref().map(|w| w.1))))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.spec.clone())))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.input.clone())))
         .bind::<Array<BigInt>, Vec<i64>>(column!(e => e.input_bytes))
         .bind::<Array<Integer>, Vec<i32>>(column!(e => e.timeout_seconds))
         .bind::<Array<Integer>, Vec<i32>>(column!(e => e.max_attempts))
-        .bind::<Array<Nullable<Jsonb>>, Vec<Option<serde_json::Value>>>(column!(e => e.labels.clone()))
-        .bind::<Array<Nullable<Text>>, Vec<Option<String>>>(column!(e => e.traceparent.clone()))
-        .bind::<Array<Nullable<SqlUuid>>, Vec<Option<Uuid>>>(column!(e => e.retry_of.map(|id| id.0)))
+        .bind::<Array<Nullable<Jsonb>>, _>(sparse(rows().map(|(_, e)| e.labels.clone())))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.traceparent.clone())))
+        .bind::<Array<Nullable<SqlUuid>>, _>(sparse(rows().map(|(_, e)| e.retry_of.map(|id| id.0))))
         .bind::<Array<Timestamptz>, Vec<DateTime<Utc>>>(column!(e => e.created_at))
-        .bind::<Array<Nullable<Timestamptz>>, Vec<Option<DateTime<Utc>>>>(column!(e => e.run_at))
-        .bind::<Array<Nullable<Timestamptz>>, Vec<Option<DateTime<Utc>>>>(column!(e => e.queue_deadline))
+        .bind::<Array<Nullable<Timestamptz>>, _>(sparse(rows().map(|(_, e)| e.run_at)))
+        .bind::<Array<Nullable<Timestamptz>>, _>(sparse(rows().map(|(_, e)| e.queue_deadline)))
         .bind::<Array<Bool>, Vec<bool>>(column!(e => e.enqueued))
+}
+
+fn bind_keys(statement: Statement, batch: &[Submission], keyed: &[(&IdempotencyKey, &Submission)]) -> Statement {
+    let first_ids = batch.iter().flat_map(|s| {
+        let first_id = s.idempotency.as_ref().and_then(|_| first_id(s));
+        s.executions.iter().map(move |_| first_id)
+    });
+    statement
+        .bind::<Array<Nullable<SqlUuid>>, Vec<Option<Uuid>>>(first_ids.collect())
+        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(_, s)| s.tenant.clone()).collect())
+        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(key, _)| key.key.clone()).collect())
+        .bind::<Array<Binary>, Vec<Vec<u8>>>(keyed.iter().map(|(key, _)| key.fingerprint.clone()).collect())
+        .bind::<Array<Nullable<SqlUuid>>, Vec<Option<Uuid>>>(keyed.iter().map(|(_, s)| first_id(s)).collect())
+        .bind::<Array<Integer>, Vec<i32>>(keyed.iter().map(|(_, s)| s.executions.len() as i32).collect())
+}
+
+/// A column that most rows leave empty: nothing at all when all do.
+fn sparse<T>(column: impl Iterator<Item = Option<T>>) -> Vec<Option<T>> {
+    let column: Vec<Option<T>> = column.collect();
+    if column.iter().all(Option::is_none) { Vec::new() } else { column }
 }

@@ -75,18 +75,18 @@ async fn the_cap_holds_however_many_claim_at_once() {
     let database = database().await;
     let mut ids = Vec::new();
     for _ in 0..30 {
-        ids.push(submitted(&mut *database.get().await.unwrap(), execution()).await);
+        ids.push(submitted(&mut database.get().await.unwrap(), execution()).await);
     }
     let claims = ids.chunks(5).map(|chunk| {
         let (database, chunk) = (database.clone(), chunk.to_vec());
-        tokio::spawn(async move { try_claim(&mut *database.get().await.unwrap(), &chunk, 7).await })
+        tokio::spawn(async move { try_claim(&mut database.get().await.unwrap(), &chunk, 7).await })
     });
     let mut claimed = 0;
     for task in claims.collect::<Vec<_>>() {
         claimed += task.await.unwrap().iter().filter(|claim| matches!(claim, Claim::Claimed { .. })).count();
     }
     assert_eq!(claimed, 7);
-    assert_eq!(claim::berths(&mut *database.get().await.unwrap()).await.unwrap().live, 7);
+    assert_eq!(claim::berths(&mut database.get().await.unwrap()).await.unwrap().live, 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +167,7 @@ async fn two_processes_of_one_attempt_asking_together_start_one() {
         .map(|n| {
             let database = database.clone();
             tokio::spawn(async move {
-                ask_start(&mut *database.get().await.unwrap(), attempt, CREDENTIAL, &format!("s{n}")).await
+                ask_start(&mut database.get().await.unwrap(), attempt, CREDENTIAL, &format!("s{n}")).await
             })
         })
         .collect();
@@ -179,13 +179,13 @@ async fn two_processes_of_one_attempt_asking_together_start_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_that_race_for_one_start_exactly_one_wins() {
     let database = database().await;
-    let id = submitted(&mut *database.get().await.unwrap(), execution()).await;
-    let attempt = claimed(&mut *database.get().await.unwrap(), id).await;
+    let id = submitted(&mut database.get().await.unwrap(), execution()).await;
+    let attempt = claimed(&mut database.get().await.unwrap(), id).await;
     let tasks: Vec<_> = (0..8)
         .map(|n| {
             let database = database.clone();
             tokio::spawn(async move {
-                ask_start(&mut *database.get().await.unwrap(), attempt, CREDENTIAL, &format!("s{n}")).await
+                ask_start(&mut database.get().await.unwrap(), attempt, CREDENTIAL, &format!("s{n}")).await
             })
         })
         .collect();
@@ -328,7 +328,7 @@ async fn deadlines_are_found_and_settle_by_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_heartbeat_renews_the_lease_when_a_third_is_gone_and_keeps_reports() {
+async fn a_heartbeat_renews_the_lease_and_keeps_reports() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     let attempt = running(c).await;
@@ -340,12 +340,82 @@ async fn a_heartbeat_renews_the_lease_when_a_third_is_gone_and_keeps_reports() {
         segments: vec![Segment { seq: 0, size_bytes: 5, lines: 1 }],
     };
     for _ in 0..2 {
-        assert!(heartbeat(c, &[full.clone()], LEASE).await.unwrap()[0].is_some(), "also when the reply was lost");
+        assert!(heartbeat(c, std::slice::from_ref(&full), LEASE).await.unwrap()[0].is_some(), "also when the reply was lost");
     }
     assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 0);
     assert_eq!(query::log_segments(c, "t", attempt.execution_id, 1, 0).await.unwrap().len(), 1);
     assert_eq!(query::attempts(c, "t", attempt.execution_id).await.unwrap()[0].steps.as_deref(), Some(r#"[{"id":"a"}]"#));
     assert_eq!(beat(c, attempt, "another").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_any_answered_heartbeat_the_lease_lasts_as_long_as_the_executor_counts_on() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    for left in [89, 61, 31, 1] {
+        sql(c, &format!("UPDATE attempts SET lease_expires_at = now() + interval '{left} seconds'")).await;
+        assert!(beat(c, attempt, SESSION).await.is_some());
+        let promised = "DO $$ BEGIN ASSERT (SELECT lease_expires_at >= now() + interval '89.5 seconds' FROM attempts); END $$";
+        sql(c, promised).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ran_out_is_not_renewed() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    sql(c, "UPDATE attempts SET lease_expires_at = now() - interval '1 millisecond'").await;
+    assert_eq!(beat(c, attempt, SESSION).await, None);
+    assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waited_while_its_launch_was_taken_over_is_refused() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    // Somebody holds the execution's row, so that the start has read everything and waits for its write.
+    let mut holder = database.get().await.unwrap();
+    sql(&mut holder, &format!("BEGIN; SELECT 1 FROM executions WHERE id = '{id}' FOR UPDATE")).await;
+    let starting = tokio::spawn({
+        let database = database.clone();
+        async move { ask_start(&mut database.get().await.unwrap(), attempt, CREDENTIAL, SESSION).await }
+    });
+    let waiting = "DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock') LOOP PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot(); END LOOP; END $$";
+    sql(c, waiting).await;
+    sql(c, "SET lock_timeout = '300ms'").await;
+    sql(&mut holder, "SELECT 1").await;
+    let expired = diesel_async::SimpleAsyncConnection::batch_execute(
+        &mut **c,
+        "UPDATE attempts SET launch_lease_expires_at = now() - interval '1 second'",
+    )
+    .await;
+    let taken_over = match expired {
+        Ok(()) => launch::take_over(c, "worker-2", attempt, Some(secrets::hash("new")), TIMES).await.unwrap(),
+        // The start has the attempt locked: who takes over waits for it.
+        Err(_) => false,
+    };
+    sql(&mut holder, "COMMIT").await;
+    let granted = matches!(starting.await.unwrap(), Start::Granted(_));
+    assert!(granted != taken_over, "granted: {granted}, taken over: {taken_over}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_granted_while_it_was_read_as_late_stands() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    sql(c, "UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
+    assert_eq!(overdue::overdue(c, 10).await.unwrap()[0].why, Overdue::Start);
+    assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::Granted(_)));
+    let late = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
+    assert_eq!(settle_one(c, attempt, &Observer::Supervisor, late, true).await.unwrap(), None);
+    assert_eq!(state(c, id).await, "running");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -400,7 +470,7 @@ async fn one_key_many_times_at_once_makes_one_execution() {
     let tasks: Vec<_> = (0..6)
         .map(|_| {
             let (database, batch) = (database.clone(), [request(), request()]);
-            tokio::spawn(async move { submit(&mut *database.get().await.unwrap(), &batch).await.unwrap() })
+            tokio::spawn(async move { submit(&mut database.get().await.unwrap(), &batch).await.unwrap() })
         })
         .collect();
     let mut recorded = 0;

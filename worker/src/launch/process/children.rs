@@ -98,8 +98,8 @@ impl Children {
         }
     }
 
-    pub fn holds(&self, attempt: AttemptId) -> bool {
-        self.known().entries.values().any(|entry| entry.attempt == attempt)
+    pub fn held(&self) -> Vec<AttemptId> {
+        self.known().entries.values().map(|entry| entry.attempt).collect()
     }
 
     pub fn live(&self) -> watch::Receiver<usize> {

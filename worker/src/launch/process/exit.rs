@@ -30,6 +30,11 @@ impl Exit {
     pub fn is_clean(&self) -> bool {
         self.status == Status::Code(0)
     }
+
+    /// It may have left a workspace. One that was refused the start has none: the folder of its attempt is then another executor's, which may run.
+    pub fn may_leave_workspace(&self) -> bool {
+        !self.is_clean() && !matches!(self.status, Status::Code(2..=5))
+    }
 }
 
 impl From<ExitStatus> for Status {

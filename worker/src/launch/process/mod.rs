@@ -9,6 +9,7 @@ mod exit;
 mod leftovers;
 mod orphans;
 mod spawn;
+mod strays;
 
 pub use leftovers::{leftovers, remove as remove_leftover};
 pub use spawn::Surroundings;
@@ -96,8 +97,12 @@ impl Launcher for ProcessLauncher {
         self.shared.children.stop(attempt, cause);
     }
 
-    fn holds(&self, attempt: AttemptId) -> bool {
-        self.shared.children.holds(attempt)
+    fn end_strays(&self, attempt: AttemptId) -> BoxFuture<'_, bool> {
+        strays::end(attempt, self.shared.surroundings.workspace(attempt), SWEEP_PATIENCE).boxed()
+    }
+
+    fn held(&self) -> Vec<AttemptId> {
+        self.shared.children.held()
     }
 
     fn live(&self) -> watch::Receiver<usize> {
@@ -115,7 +120,9 @@ async fn attend(shared: Arc<Shared>, mut child: Child, mut orders: Orders, tenan
     } else {
         shared.sweep().await;
         let folder = shared.surroundings.workspace(attempt);
-        if let Err(error) = leftovers::remove(folder).await {
+        if exit.may_leave_workspace()
+            && let Err(error) = leftovers::remove(folder).await
+        {
             warn!(shared.log, "an attempt's workspace can't be removed"; "execution_id" => %attempt.execution_id,
                   "attempt" => attempt.attempt, "tenant" => &tenant, "error" => %error);
         }
