@@ -42,8 +42,8 @@ check: ## Formatting, lints, dependencies, scripts
 	@scripts/check.sh
 
 generate: ## Write the generated files anew: the state diagram, the OpenAPI document, the snapshots
-	@scripts/ensure-tools.sh
-	UPDATE_GENERATED=1 INSTA_UPDATE=always cargo test --workspace --locked
+	@scripts/ensure-tools.sh rust compiler
+	UPDATE_GENERATED=1 INSTA_UPDATE=always cargo test --locked --lib -p roadstead-domain -p roadstead-api
 
 bench: ## Measure, each figure beside its control: a table and JSON (ARGS="--help")
 	@scripts/ensure-tools.sh

@@ -28,11 +28,14 @@ S3_GATEWAY_PORT=$(free_port)
 export API_PORT S3_GATEWAY_PORT MAX_CONCURRENT_JOBS=$CAP ENV_FILE=/dev/null
 readonly URL=http://127.0.0.1:$API_PORT/v1
 
-compose() { docker compose --env-file /dev/null --project-name roadstead-check "$@"; }
+compose() { docker compose --progress quiet --env-file /dev/null --project-name roadstead-check "$@"; }
 
 finish() {
   local status=$?
-  if [ $status -ne 0 ]; then compose logs --no-color --tail 40 2>/dev/null | grep -v '^postgres' | cut -c 1-400 || true; fi
+  if [ $status -ne 0 ]; then
+    echo "stopped at line ${stopped_at:-?} with exit status $status" >&2
+    compose logs --no-color --tail 40 2>/dev/null | grep -v '^postgres' | cut -c 1-400 || true
+  fi
   compose down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true
   [ -n "$engine_was_running" ] || scripts/compose/standins.sh stop
   exit $status
@@ -89,11 +92,12 @@ read_artifact() {
 
 # --- the cap -----------------------------------------------------------------------------------------------------------------
 
+# One by one: each rings for another worker that waits.
 submit_sleepers() {
-  local one all=
-  one='{"spec":{"steps":[{"id":"wait","command":["sleep","'$SLEEP'"]}]},"labels":{"check":"cap"}}'
-  for _ in $(seq 1 $JOBS); do all+=,$one; done
-  api POST /executions/batch --header 'Content-Type: application/json' --data "{\"executions\":[${all#,}]}" >/dev/null
+  local body='{"spec":{"steps":[{"id":"wait","command":["sleep","'$SLEEP'"]}]},"labels":{"check":"cap"}}'
+  for _ in $(seq 1 $JOBS); do
+    api POST /executions --header 'Content-Type: application/json' --data "$body" >/dev/null
+  done
 }
 
 succeeded_sleepers() {
@@ -102,7 +106,7 @@ succeeded_sleepers() {
 
 # Counts the sleeping processes themselves, all containers in one look, until every execution has ended.
 keep_the_cap() {
-  local most=0 now looks=0 ended=0 containers="" pid
+  local most=0 now looks=0 ended=0 containers="" pid workers
   for _ in $(seq 1 2400); do
     now=$(pgrep -c -f -x "sleep $SLEEP" || true)
     looks=$((looks + 1))
@@ -117,7 +121,9 @@ keep_the_cap() {
   done
   [ "$ended" -eq $JOBS ] || fail "$ended of $JOBS executions succeeded in time"
   [ "$most" -gt 1 ] || fail "never more than $most at once was seen: this check saw nothing"
-  echo "$JOBS executions, at most $most at once (cap $CAP), $looks looks, on $(sort -u <<<"${containers%$'\n'}" | wc -l) workers"
+  workers=$(sort -u <<<"${containers%$'\n'}" | wc -l)
+  [ "$workers" -gt 1 ] || fail "all of them ran on one worker: this check says nothing of several"
+  echo "$JOBS executions, at most $most at once (cap $CAP), $looks looks, on $workers workers"
 }
 
 # --- the run -----------------------------------------------------------------------------------------------------------------
@@ -126,7 +132,7 @@ command -v curl >/dev/null || fail "curl is missing:  sudo apt-get install curl"
 say "engine and images"
 scripts/compose/standins.sh engine
 trap finish EXIT
-trap 'echo "line $LINENO failed" >&2' ERR
+trap 'stopped_at=$LINENO' ERR
 compose down --volumes --remove-orphans >/dev/null 2>&1 || true
 scripts/compose/standins.sh images
 

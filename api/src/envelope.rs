@@ -150,8 +150,8 @@ mod tests {
     #[actix_web::test]
     async fn a_refusal_is_a_problem_under_the_requests_id() {
         let (status, headers, body) = ask(TestRequest::get().uri("/refuses").insert_header(("X-Request-Id", "mine-7"))).await;
-        assert_eq!((status, &headers["content-type"]), (400, &HeaderValue::from_static("application/problem+json")));
-        assert_eq!(headers["x-request-id"], "mine-7");
+        assert_eq!((status, headers.get("content-type").unwrap()), (400, &HeaderValue::from_static("application/problem+json")));
+        assert_eq!(headers.get("x-request-id").unwrap(), "mine-7");
         assert_eq!(body["type"], "https://roadstead.dev/problems/invalid-request");
         assert_eq!((body["status"].as_u64(), body["request_id"].as_str()), (Some(400), Some("mine-7")));
         assert_eq!(body["errors"][0]["pointer"], "/a");
@@ -163,12 +163,12 @@ mod tests {
         assert_eq!((status, body["type"].as_str()), (404, Some("https://roadstead.dev/problems/not-found")));
         let (status, headers, body) = ask(TestRequest::delete().uri("/refuses")).await;
         assert_eq!((status, body["type"].as_str()), (405, Some("https://roadstead.dev/problems/method-not-allowed")));
-        assert_eq!(headers["allow"], "GET");
+        assert_eq!(headers.get("allow").unwrap(), "GET");
     }
 
     #[actix_web::test]
     async fn an_id_that_is_not_fit_for_a_log_is_replaced() {
         let (_, headers, _) = ask(TestRequest::get().uri("/nothing").insert_header(("X-Request-Id", "a b\"c"))).await;
-        assert_ne!(headers["x-request-id"], "a b\"c");
+        assert_ne!(headers.get("x-request-id").unwrap(), "a b\"c");
     }
 }

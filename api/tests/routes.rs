@@ -8,6 +8,7 @@ use roadstead_api::envelope::envelop;
 use roadstead_api::{server, state};
 use roadstead_backend::config::{ApiConfig, Reader};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 const NOWHERE: &[(&str, &str)] = &[
     ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
@@ -19,8 +20,10 @@ const NOWHERE: &[(&str, &str)] = &[
     ("CONTENT_BUCKET_NAME", "content"),
 ];
 
-fn state() -> web::Data<state::App> {
-    let mut reader = Reader::new(NOWHERE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+fn state(dev_mode: bool) -> web::Data<state::App> {
+    let dev_mode = [("API_HOST", "127.0.0.1"), ("DEV_MODE", if dev_mode { "true" } else { "false" })];
+    let mut reader =
+        Reader::new(NOWHERE.iter().chain(&dev_mode).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let config = ApiConfig::read(&mut reader);
     let config = reader.finish(config).unwrap();
     let app = state::App::new(config, slog::Logger::root(slog::Discard, slog::o!()), None).unwrap();
@@ -29,14 +32,14 @@ fn state() -> web::Data<state::App> {
 }
 
 macro_rules! serve {
-    () => {
-        init_service(App::new().app_data(state()).wrap(from_fn(envelop)).configure(server::routes)).await
+    (dev_mode: $dev_mode:literal) => {
+        init_service(App::new().app_data(state($dev_mode)).wrap(from_fn(envelop)).configure(server::routes)).await
     };
 }
 
 #[actix_web::test]
 async fn every_documented_operation_is_served_and_asks_for_a_key() {
-    let service = serve!();
+    let service = serve!(dev_mode: false);
     let document: Value =
         read_body_json(call_service(&service, TestRequest::get().uri("/openapi.json").to_request()).await).await;
     let mut operations = 0;
@@ -62,7 +65,7 @@ async fn every_documented_operation_is_served_and_asks_for_a_key() {
 
 #[actix_web::test]
 async fn the_documentation_needs_no_key_and_nothing_from_elsewhere() {
-    let service = serve!();
+    let service = serve!(dev_mode: false);
     for path in ["/docs", "/docs/page.js", "/docs/page.css"] {
         let response = call_service(&service, TestRequest::get().uri(path).to_request()).await;
         assert_eq!(response.status(), 200, "{path}");
@@ -72,4 +75,26 @@ async fn the_documentation_needs_no_key_and_nothing_from_elsewhere() {
         let text = std::str::from_utf8(&body).unwrap();
         assert!(!text.contains("https://") && !text.contains("http://"), "{path}");
     }
+}
+
+#[actix_web::test]
+async fn a_documented_submission_has_the_fields_that_are_taken() {
+    let service = serve!(dev_mode: true);
+    let document = call_service(&service, TestRequest::get().uri("/openapi.json").to_request()).await;
+    let document: Value = read_body_json(document).await;
+    let documented: BTreeSet<&str> = document["components"]["schemas"]["Submission"]["properties"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let body = serde_json::json!({"zzzzzzzzzzzz": 1});
+    let refusal = call_service(&service, TestRequest::post().uri("/v1/executions").set_json(body).to_request()).await;
+    assert_eq!(refusal.status(), 400);
+    let problem: Value = read_body_json(refusal).await;
+    let details = problem["errors"].as_array().unwrap().iter().filter_map(|error| error["detail"].as_str());
+    let known: Vec<&str> =
+        details.filter_map(|detail| detail.split_once("known fields: ")).map(|(_, known)| known).collect();
+    let known: BTreeSet<&str> = known.iter().flat_map(|known| known.split(", ")).collect();
+    assert_eq!(documented, known);
 }

@@ -139,8 +139,7 @@ pub fn with_descendants(roots: &[u32]) -> Vec<u32> {
 
 /// Processes whose current folder is in this one.
 pub fn inside(folder: &Path) -> Vec<u32> {
-    let is_inside =
-        |pid: &u32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+    let is_inside = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
     pids().into_iter().filter(is_inside).collect()
 }
 

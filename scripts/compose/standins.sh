@@ -177,6 +177,7 @@ rust() {
   tar -C "$registry" --exclude=./src -cf "$context/registry.tar" .
   printf 'FROM standin/toolchain:bookworm\nADD registry.tar /usr/local/cargo/registry/\n' >"$context/Dockerfile"
   build --label "$LABEL.lock=$lock" -t "$RUST" "$context"
+  docker image prune --force --filter "label=$LABEL" >/dev/null # the one before
   rm -rf "$context"
 }
 

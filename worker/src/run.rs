@@ -3,7 +3,7 @@
 use crate::dispatch::Dispatcher;
 use crate::launch::process::{self, ProcessLauncher, Surroundings};
 use crate::supervise::{Supervisor, presence, settle};
-use crate::worker::{Freed, Pulse, Settings, Worker};
+use crate::worker::{Freed, Judged, Pulse, Settings, Worker};
 use crate::{backoff::Backoff, health, identity, shutdown};
 use anyhow::Context;
 use roadstead_backend::config::{WorkerConfig, extra_roots_file, search_path};
@@ -69,6 +69,7 @@ fn assemble(config: &WorkerConfig, id: String, log: Logger, workspace_root: Path
         launcher: Arc::new(ProcessLauncher::new(surroundings, settings.cap, log.clone())),
         settings,
         freed: Freed::default(),
+        judged: Judged::default(),
         settling: TaskTracker::new(),
         pulse: Pulse::default(),
         log,

@@ -9,6 +9,7 @@ use roadstead_backend::objects::Objects;
 use roadstead_backend::store::Database;
 use roadstead_domain::ids::AttemptId;
 use slog::{Logger, o};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -25,6 +26,8 @@ pub struct Worker {
     pub settings: Settings,
     /// Attempts whose berths wait to be given back.
     pub freed: Freed,
+    /// Overdue attempts that are being settled.
+    pub judged: Judged,
     /// Settlements that are under way.
     pub settling: TaskTracker,
     pub pulse: Pulse,
@@ -95,6 +98,21 @@ impl Freed {
 
     pub async fn called(&self) {
         self.called.notified().await;
+    }
+}
+
+/// Attempts that somebody is busy with, so that nobody else here begins. As many as there are overdue attempts at most.
+#[derive(Debug, Default)]
+pub struct Judged(Mutex<HashSet<AttemptId>>);
+
+impl Judged {
+    /// `false`: somebody is.
+    pub fn begin(&self, attempt: AttemptId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt)
+    }
+
+    pub fn end(&self, attempt: AttemptId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt);
     }
 }
 

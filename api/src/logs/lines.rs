@@ -44,15 +44,15 @@ impl Filter {
         self.step.is_none() && self.stream.is_none()
     }
 
-    fn takes(&self, line: &Line<'_>) -> bool {
-        self.step.as_ref().is_none_or(|step| *step == line.step)
-            && self.stream.is_none_or(|stream| stream == line.stream)
+    fn takes(&self, entry: &Entry<'_>) -> bool {
+        self.step.as_ref().is_none_or(|step| *step == entry.step)
+            && self.stream.is_none_or(|stream| stream == entry.stream)
     }
 }
 
 /// A log line as it lies in a segment.
 #[derive(Deserialize)]
-struct Line<'a> {
+struct Entry<'a> {
     n: u64,
     #[serde(borrow)]
     step: Cow<'a, str>,
@@ -61,7 +61,7 @@ struct Line<'a> {
     line: Cow<'a, str>,
 }
 
-fn lines(segment: &[u8]) -> impl Iterator<Item = (&str, Line<'_>)> {
+fn entries(segment: &[u8]) -> impl Iterator<Item = (&str, Entry<'_>)> {
     segment
         .split(|byte| *byte == b'\n')
         .filter_map(|text| std::str::from_utf8(text).ok().map(str::trim_ascii))
@@ -72,7 +72,7 @@ fn lines(segment: &[u8]) -> impl Iterator<Item = (&str, Line<'_>)> {
 
 /// How many lines of the segment are wanted.
 pub fn count(segment: &[u8], filter: &Filter) -> u64 {
-    lines(segment).filter(|(_, line)| filter.takes(line)).count() as u64
+    entries(segment).filter(|(_, entry)| filter.takes(entry)).count() as u64
 }
 
 /// Where in a segment to begin.
@@ -87,32 +87,32 @@ pub struct Skip {
 /// The wanted lines of a segment in the reader's format. `skip.wanted` is used up by what it skips.
 pub fn render(segment: &[u8], attempt: i32, filter: &Filter, skip: &mut Skip, format: Format) -> String {
     let mut out = String::with_capacity(segment.len());
-    for (text, line) in lines(segment) {
-        if line.n < skip.below || !filter.takes(&line) {
+    for (text, entry) in entries(segment) {
+        if entry.n < skip.below || !filter.takes(&entry) {
             continue;
         }
         if skip.wanted > 0 {
             skip.wanted -= 1;
             continue;
         }
-        write(&mut out, attempt, text, &line, format);
+        write(&mut out, attempt, text, &entry, format);
     }
     out
 }
 
-fn write(out: &mut String, attempt: i32, text: &str, line: &Line<'_>, format: Format) {
+fn write(out: &mut String, attempt: i32, text: &str, entry: &Entry<'_>, format: Format) {
     // Compact JSON stays what its executor wrote; it only gets the attempt put before its first member.
     let numbered = || format!("{{\"attempt\":{attempt},{}", text.strip_prefix('{').unwrap_or(text).trim_ascii_start());
     match format {
         Format::Text => {
-            out.push_str(&line.line);
+            out.push_str(&entry.line);
             out.push('\n');
         }
         Format::Ndjson => {
             out.push_str(&numbered());
             out.push('\n');
         }
-        Format::Events => message(out, Some(format_args!("{attempt}-{}", line.n)), &numbered()),
+        Format::Events => message(out, Some(format_args!("{attempt}-{}", entry.n)), &numbered()),
     }
 }
 

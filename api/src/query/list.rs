@@ -71,7 +71,7 @@ fn filter(query: &str, tenant: &str) -> Result<(Filter, Listing), Problem> {
     let cursor = params.one("cursor");
     let limit = params.integer("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
     let labels_text = labels.as_ref().map(Value::to_string).unwrap_or_default();
-    let states_text: String = states.iter().map(|state| format!("{state},")).collect();
+    let states_text = states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(",");
     let after_text = created_after.map(|time| time.to_rfc3339()).unwrap_or_default();
     let filters = [states_text.as_str(), workflow.as_deref().unwrap_or_default(), &labels_text, &after_text];
     let listing = Listing::new("executions", tenant, &filters);

@@ -19,10 +19,11 @@ pub struct Params {
 impl Params {
     pub fn of(query: &str) -> Self {
         let mut errors = Errors::default();
-        let pairs = Query::<Vec<(String, String)>>::from_query(query).map(Query::into_inner).unwrap_or_else(|_| {
+        let read = Query::<Vec<(String, String)>>::from_query(query);
+        if read.is_err() {
             errors.push("", "the query string can't be read");
-            Vec::new()
-        });
+        }
+        let pairs = read.map_or_else(|_| Vec::new(), Query::into_inner);
         for (name, value) in &pairs {
             if name.contains('\0') || value.contains('\0') {
                 errors.push(shortened(name), "holds the character U+0000");

@@ -68,9 +68,13 @@ async fn the_configuration_is_printed_once_without_its_secrets() {
     let api = stack.api().env("LOG_FORMAT", "json").start().await;
     let worker = stack.worker().env("LOG_FORMAT", "json").start().await;
     for (server, log) in [("api", api.log()), ("worker", worker.log())] {
-        let lines: Vec<&str> = log.lines().filter(|line| line.contains("MAX_CONCURRENT_JOBS") || line.contains("REDIS_PREFIX")).collect();
+        let lines: Vec<&str> =
+            log.lines().filter(|line| line.contains("MAX_CONCURRENT_JOBS") || line.contains("REDIS_PREFIX")).collect();
         assert_eq!(lines.len(), 1, "{server}: {log}");
-        assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{server}: JSON lines: {log}");
+        assert!(
+            log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+            "{server}: JSON lines: {log}"
+        );
         for secret in [stack.s3.server().secret_access_key.as_str(), ":test@"] {
             assert!(!log.contains(secret), "{server}: {secret} in {log}");
         }
@@ -128,7 +132,8 @@ fn the_page_about_configuration_names_every_variable_and_no_other() {
     let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
     for variable in VARIABLES {
         let expected = row(variable);
-        let found: Vec<&&str> = rows.iter().filter(|row| row.starts_with(&format!("| `{}` |", variable.name))).collect();
+        let found: Vec<&&str> =
+            rows.iter().filter(|row| row.starts_with(&format!("| `{}` |", variable.name))).collect();
         assert_eq!(found.len(), 1, "{expected}");
         assert!(found[0].starts_with(&expected), "should begin with {expected}: {}", found[0]);
         let meaning = found[0][expected.len()..].trim_end_matches('|').trim();
@@ -145,7 +150,9 @@ fn the_example_of_an_environment_names_every_variable_with_its_default() {
         .filter_map(|line| {
             let (text, is_commented) = line.strip_prefix("# ").map_or((line, false), |text| (text, true));
             let (name, value) = text.split_once('=')?;
-            name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_').then_some((name, (value, is_commented)))
+            name.bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+                .then_some((name, (value, is_commented)))
         })
         .collect();
     for variable in VARIABLES {
@@ -159,4 +166,21 @@ fn the_example_of_an_environment_names_every_variable_with_its_default() {
             assert!(example.contains(alias), "{alias}");
         }
     }
+}
+
+#[tokio::test]
+async fn metrics_can_be_elsewhere_or_nowhere_and_health_can_be_asked_by_a_command() {
+    let stack = Stack::new().await;
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let api = stack.api().env("METRICS_PORT", elsewhere.to_string()).start().await;
+    assert_eq!(api.anonymous().get("/metrics").await.status, 404);
+    let metrics = roadstead_testkit::Client::new(&format!("http://127.0.0.1:{elsewhere}"), None);
+    assert!(metrics.get("/metrics").await.expect(200).text().contains("roadstead_"));
+    assert_eq!(metrics.get("/v1/executions").await.status, 404, "nothing else is there");
+    let environment = with(&stack.environment(), "API_PORT", api.url().rsplit(':').next());
+    assert_eq!(programs::run("roadstead-api", &["healthcheck"], &environment).await.status, 0);
+    api.terminate().await;
+    assert_ne!(programs::run("roadstead-api", &["healthcheck"], &environment).await.status, 0);
+    let none = stack.api().env("METRICS_ENABLED", "false").start().await;
+    assert_eq!(none.anonymous().get("/metrics").await.status, 404);
 }

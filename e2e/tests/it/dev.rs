@@ -19,7 +19,9 @@ struct Dev {
 impl Dev {
     async fn start(data: &Path) -> Self {
         let mut command = programs::command("roadstead", &[]);
-        command.args(["dev", "--no-sample", "--format", "json", "--port", "0", "--max-concurrent-jobs", "3", "--data-dir"]).arg(data);
+        command
+            .args(["dev", "--no-sample", "--format", "json", "--port", "0", "--max-concurrent-jobs", "3", "--data-dir"])
+            .arg(data);
         let log = std::fs::File::create(data.with_extension("log")).unwrap();
         let mut child = command.stderr(log).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
@@ -104,5 +106,8 @@ async fn a_part_that_dies_is_started_again_and_sigterm_leaves_nothing_behind() {
     let again = Dev::start(&stack.folder().join("dev")).await;
     let client = Client::new(again.text("api_url"), Some(dev.text("api_key")));
     let listed = client.items("/v1/executions").await;
-    assert!(listed.iter().any(|execution| execution["id"] == json!(running)), "what was kept is there under the same key");
+    assert!(
+        listed.iter().any(|execution| execution["id"] == json!(running)),
+        "what was kept is there under the same key"
+    );
 }

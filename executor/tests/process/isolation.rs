@@ -28,3 +28,17 @@ fn a_step_can_not_look_into_the_executor() {
     let printed = scenario.peer.state().printed().join("\n");
     assert_eq!(printed, format!("{} 0", binary.display()), "a program's name, and no core files");
 }
+
+#[test]
+fn a_step_gains_no_rights_and_one_of_roots_can_not_look_into_the_platforms_processes() {
+    let script = format!(
+        "grep NoNewPrivs /proc/self/status | tr -d '[:blank:]'; cat /proc/{}/environ > /dev/null 2>&1 || echo closed",
+        std::process::id()
+    );
+    let scenario = Scenario::new(&sh("a", &script, ""), |_| {});
+    scenario.run();
+    // A process of the same user who is not root must close itself: see `confine` in the servers.
+    let closed = rustix::process::geteuid().is_root().then_some("closed");
+    let expected: Vec<&str> = ["NoNewPrivs:1"].into_iter().chain(closed).collect();
+    assert_eq!(scenario.peer.state().printed(), expected);
+}

@@ -1,9 +1,11 @@
 //! What the executor makes of an API, or an object store, that is away.
 
-use crate::harness::{Scenario, sh};
+use crate::harness::{Scenario, runs, sh, wait_until};
 use crate::peer::Fault;
 use roadstead_domain::attempt::protocol::Status;
+use rustix::process::Signal;
 use std::fs;
+use std::time::{Duration, Instant};
 
 /// Prints until it is told to stop, some lines at a time.
 const TALK: &str = "n=0; while [ ! -f {dir}/go ]; do n=$((n+1)); echo line $n; sleep 0.01; done; echo last";
@@ -93,4 +95,22 @@ fn a_log_that_can_not_be_shipped_does_not_fail_the_work() {
     let outcome = scenario.run().outcome;
     assert_eq!(outcome.status, Status::Succeeded);
     assert_eq!(outcome.reason.unwrap().code, "log_incomplete");
+}
+
+#[test]
+fn an_executor_that_slept_through_its_lease_starts_no_further_step() {
+    let wait = "echo $$ > {dir}/pid; while [ ! -f {dir}/go ]; do sleep 0.01; done";
+    let steps = sh("a", wait, "") + &sh("b", "touch {dir}/further", "needs: [a]");
+    let scenario = Scenario::new(&steps, |grant| grant.lease_seconds = 2);
+    let executor = scenario.start();
+    let step = scenario.pid_in("pid");
+    executor.signal(Signal::STOP);
+    let stopped = Instant::now();
+    fs::write(scenario.path("go"), "").unwrap();
+    wait_until("the step's end", || (!runs(step)).then_some(()));
+    wait_until("the lease's end", || (stopped.elapsed() > Duration::from_secs(2)).then_some(()));
+    executor.signal(Signal::CONT);
+    executor.ends_with(0);
+    assert!(!scenario.path("further").exists());
+    assert_eq!(scenario.finish().outcome.reason.unwrap().code, "lease_ended");
 }

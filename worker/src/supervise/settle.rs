@@ -101,30 +101,42 @@ pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> Store
     Ok(())
 }
 
-/// The supervisor's part: settles what is past a deadline and whose worker is gone, or had its time to end it. Answers how many.
-pub async fn settle_overdue(worker: &Worker, connection: &mut Connection) -> StoreResult<usize> {
-    let mut settled = 0;
-    for Late { tenant, attempt, why, worker_may_end_it } in overdue::overdue(connection, MAX_OVERDUE).await? {
-        if worker_may_end_it || worker.launcher.holds(attempt) {
+/// The supervisor's part: settles, in the background, what is past a deadline and whose worker is gone, or had its time to end it. The supervisor does
+/// not wait: an object store that does not answer would hold up everything else.
+pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
+    for late in overdue::overdue(connection, MAX_OVERDUE).await? {
+        if late.worker_may_end_it || worker.launcher.holds(late.attempt) || !worker.judged.begin(late.attempt) {
             continue;
         }
-        // Its worker can't see to it. What still runs of it must not meet the next attempt.
-        if why == Overdue::Lease && !worker.launcher.end_strays(attempt).await {
-            error!(worker.log_of(&tenant, attempt), "processes of an attempt without a worker can't be killed");
-            continue;
-        }
-        let witness = witness(worker, &tenant, attempt, &End::Stopped(cause(why))).await;
-        let told = tell(&witness);
-        // An executor that still beats has its processes until its next heartbeat is refused.
-        let is_gone = why != Overdue::Run;
-        if let Some(state) = settle_one(connection, attempt, &Observer::Supervisor, witness, is_gone).await? {
-            let log = worker.log_of(&tenant, attempt);
-            info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
-            note(worker, state).await;
-            settled += 1;
-        }
+        let worker = Arc::clone(worker);
+        worker.clone().settling.spawn(async move {
+            if let Err(error) = settle_late(&worker, &late).await {
+                // It is found again.
+                warn!(worker.log_of(&late.tenant, late.attempt), "an overdue attempt can't be settled"; "error" => %error);
+            }
+            worker.judged.end(late.attempt);
+        });
     }
-    Ok(settled)
+    Ok(())
+}
+
+async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
+    let (attempt, why, log) = (late.attempt, late.why, worker.log_of(&late.tenant, late.attempt));
+    // Its worker can't see to it. What still runs of it must not meet the next attempt.
+    if why == Overdue::Lease && !worker.launcher.end_strays(attempt).await {
+        error!(log, "processes of an attempt without a worker can't be killed");
+        return Ok(());
+    }
+    let witness = witness(worker, &late.tenant, attempt, &End::Stopped(cause(why))).await;
+    let told = tell(&witness);
+    // An executor that still beats has its processes until its next heartbeat is refused.
+    let is_gone = why != Overdue::Run;
+    let mut connection = worker.database.get().await?;
+    if let Some(state) = settle_one(&mut connection, attempt, &Observer::Supervisor, witness, is_gone).await? {
+        info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
+        note(worker, state).await;
+    }
+    Ok(())
 }
 
 const fn cause(why: Overdue) -> StopCause {

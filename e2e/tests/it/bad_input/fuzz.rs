@@ -15,9 +15,47 @@ const SEEDS: &[&str] = &[
 ];
 /// What is put in: JSON's own signs, numbers at the edges, odd characters, words that mean something.
 const PIECES: &[&str] = &[
-    "{", "}", "[", "]", "\"", ",", ":", "\\", "\\u0000", "\\ud800", "\\uD83D\\uDE00", "null", "true", "-", "1e999", "-0", "0.1", "18446744073709551616",
-    "9223372036854775807", "\u{0}", "\u{7f}", "\u{202e}", "é", "😀", "\n", " ", "spec", "steps", "id", "needs", "workflow", "input", "@", "@-1", "..", "/",
-    "{\"a\":1}", "[[[[[[[[", "\"\"", "\"a\":\"b\",", "a",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ",",
+    ":",
+    "\\",
+    "\\u0000",
+    "\\ud800",
+    "\\uD83D\\uDE00",
+    "null",
+    "true",
+    "-",
+    "1e999",
+    "-0",
+    "0.1",
+    "18446744073709551616",
+    "9223372036854775807",
+    "\u{0}",
+    "\u{7f}",
+    "\u{202e}",
+    "é",
+    "😀",
+    "\n",
+    " ",
+    "spec",
+    "steps",
+    "id",
+    "needs",
+    "workflow",
+    "input",
+    "@",
+    "@-1",
+    "..",
+    "/",
+    "{\"a\":1}",
+    "[[[[[[[[",
+    "\"\"",
+    "\"a\":\"b\",",
+    "a",
 ];
 const ROUNDS: usize = 600;
 
@@ -47,7 +85,8 @@ fn mutated(random: &mut SmallRng) -> (&'static str, Vec<u8>) {
                 let piece = PIECES[random.random_range(0..PIECES.len())];
                 if let Some(colon) = text[at..].iter().position(|&byte| byte == b':') {
                     let from = at + colon + 1;
-                    let end = text[from..].iter().position(|byte| b",}]".contains(byte)).map_or(text.len(), |end| from + end);
+                    let end =
+                        text[from..].iter().position(|byte| b",}]".contains(byte)).map_or(text.len(), |end| from + end);
                     text.splice(from..end, piece.bytes());
                 }
             }

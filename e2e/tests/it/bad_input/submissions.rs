@@ -27,11 +27,25 @@ async fn what_is_no_json_is_told_where() {
     let scene = Scene::idle(&[]).await;
     let before = scene.rows().await;
     let good = command(&["true"]).to_string();
-    for text in ["", " ", "{", "hello", "{\"spec\":}", "{'spec':1}", "[1,]", &format!("{good} {good}"), &good[..good.len() - 1], "\u{feff}{}", "nul", "{\"a\":1e}"] {
+    for text in [
+        "",
+        " ",
+        "{",
+        "hello",
+        "{\"spec\":}",
+        "{'spec':1}",
+        &format!("{good} {good}"),
+        &good[..good.len() - 1],
+        "\u{feff}{}",
+        "nul",
+        "{\"a\":1e}",
+    ] {
         let problem = scene.submit_text(&[], text).await.problem(400, "invalid-json");
         assert!(problem["detail"].as_str().unwrap().contains("line") || text.trim().is_empty(), "{text:?}: {problem}");
     }
-    for bytes in [&b"\xff\xfe{\0}\0"[..], b"{\"labels\":{\"a\":\"\xff\"}}", b"\x1f\x8b\x08", b"{\"a\":\"\xed\xa0\x80\"}"] {
+    for bytes in
+        [&b"\xff\xfe{\0}\0"[..], b"{\"labels\":{\"a\":\"\xff\"}}", b"\x1f\x8b\x08", b"{\"a\":\"\xed\xa0\x80\"}"]
+    {
         let request = scene.request(Method::POST, PATH).header("content-type", "application/json").body(bytes.to_vec());
         let answer = scene.send(request).await;
         assert_eq!(answer.status, 400, "{}", answer.text());
@@ -49,11 +63,15 @@ async fn every_mistake_is_named_by_its_place() {
     let before = scene.rows().await;
     let good = || command(&["true"]);
     let spec = |steps: Value| json!({ "spec": { "steps": steps } });
-    let many = Value::from_iter((0..5_000).map(|n| step(&format!("s{n}"), &[])));
+    let many: Value = (0..5_000).map(|n| step(&format!("s{n}"), &[])).collect();
     let labels: serde_json::Map<String, Value> = (0..65).map(|n| (format!("l{n}"), json!("x"))).collect();
     for (body, pointer, words) in [
         (good().with(json!({ "prioritty": "high" })), "/prioritty", "did you mean `priority`?"),
-        (json!({ "spec": { "steps": [{ "id": "a", "comand": ["true"] }] } }), "/spec/steps/0/comand", "did you mean `command`?"),
+        (
+            json!({ "spec": { "steps": [{ "id": "a", "comand": ["true"] }] } }),
+            "/spec/steps/0/comand",
+            "did you mean `command`?",
+        ),
         (json!({ "spec": { "step": [] } }), "/spec/step", "did you mean `steps`?"),
         (spec(json!([step("a", &["b"]), step("b", &["a"])])), "/spec/steps/0/needs", "cycle"),
         (spec(json!([step("a", &["a"])])), "/spec/steps/0/needs", "cycle"),
@@ -63,8 +81,16 @@ async fn every_mistake_is_named_by_its_place() {
         (spec(json!([])), "/spec/steps", ""),
         (spec(json!([{ "id": "a", "command": [] }])), "/spec/steps/0/command", ""),
         (spec(json!([{ "id": "a", "command": "true" }])), "/spec/steps/0/command", ""),
-        (spec(json!([{ "id": "a", "command": ["true"], "env": { "ROADSTEAD_X": "1" } }])), "/spec/steps/0/env/ROADSTEAD_X", "reserved"),
-        (spec(json!([{ "id": "a", "command": ["true"], "files": { "../x": "1" } }])), "/spec/steps/0/files/..~1x", "relative"),
+        (
+            spec(json!([{ "id": "a", "command": ["true"], "env": { "ROADSTEAD_X": "1" } }])),
+            "/spec/steps/0/env/ROADSTEAD_X",
+            "reserved",
+        ),
+        (
+            spec(json!([{ "id": "a", "command": ["true"], "files": { "../x": "1" } }])),
+            "/spec/steps/0/files/..~1x",
+            "relative",
+        ),
         (good().with(json!({ "priority": "urgent" })), "/priority", "high"),
         (good().with(json!({ "priority": 1 })), "/priority", ""),
         (good().with(json!({ "run_at": "tomorrow" })), "/run_at", ""),
@@ -82,7 +108,7 @@ async fn every_mistake_is_named_by_its_place() {
         (good().with(json!({ "labels": { "a b": "x" } })), "/labels/a b", ""),
         (good().with(json!({ "labels": { "": "x" } })), "/labels/", ""),
         (good().with(json!({ "labels": { "a": "x".repeat(257) } })), "/labels/a", ""),
-        (good().with(json!({ "workflow": "x" })), "/workflow", ""),
+        (good().with(json!({ "workflow": "x" })), "/spec", "one of the two"),
         (json!({ "workflow": 7 }), "/workflow", ""),
         (json!({ "workflow": "X y" }), "/workflow", ""),
         (json!({ "workflow": "x@0" }), "/workflow", ""),
@@ -103,7 +129,8 @@ async fn every_mistake_is_named_by_its_place() {
 #[tokio::test]
 async fn all_mistakes_are_told_together() {
     let scene = Scene::idle(&[]).await;
-    let body = json!({ "spec": { "steps": [step("a", &["z"])] }, "priority": "urgent", "lables": {}, "max_retries": -1 });
+    let body =
+        json!({ "spec": { "steps": [step("a", &["z"])] }, "priority": "urgent", "lables": {}, "max_retries": -1 });
     let answer = scene.post(PATH, &body).await;
     answer.problem(400, "invalid-request");
     for pointer in ["/spec/steps/0/needs/0", "/priority", "/lables", "/max_retries"] {
@@ -137,7 +164,8 @@ async fn the_character_that_nothing_can_carry_is_refused_in_any_string() {
     for path in ["/v1/executions?label=a:%00", "/v1/executions?workflow=%00", "/v1/executions?cursor=%00"] {
         assert_eq!(scene.get(path).await.status, 400, "{path}");
     }
-    let large = format!(r#"{{"spec":{{"steps":[{{"id":"a","command":["x"]}}]}},"input":"{}\u0000"}}"#, "x".repeat(400_000));
+    let large =
+        format!(r#"{{"spec":{{"steps":[{{"id":"a","command":["x"]}}]}},"input":"{}\u0000"}}"#, "x".repeat(400_000));
     scene.submit_text(&[], &large).await.problem(400, "nul-character");
     assert_eq!(scene.rows().await, before);
     nothing_in_s3(&scene).await;
@@ -190,7 +218,8 @@ async fn a_body_over_its_limit_is_refused_however_it_comes() {
     let answer = scene.post(PATH, &definition).await;
     assert!([400, 413].contains(&answer.status.as_u16()), "{}", answer.text());
     let batch = json!({ "executions": [command(&["true"])], "x": "x".repeat(17 << 20) }).to_string();
-    let request = scene.request(Method::POST, "/v1/executions/batch").header("content-type", "application/json").body(batch);
+    let request =
+        scene.request(Method::POST, "/v1/executions/batch").header("content-type", "application/json").body(batch);
     if let Ok(answer) = scene.try_send(request).await {
         answer.problem(413, "too-large");
     }

@@ -13,7 +13,14 @@ async fn types_methods_and_paths_have_their_problems() {
     let scene = Scene::idle(&[]).await;
     let before = scene.rows().await;
     let body = command(&["true"]).to_string();
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/xml", "application/jsonx", "json", "multipart/form-data; boundary=x"] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/xml",
+        "application/jsonx",
+        "json",
+        "multipart/form-data; boundary=x",
+    ] {
         for path in ["/v1/executions", "/v1/executions/batch"] {
             let answer = scene.send_with(Method::POST, path, &[("content-type", kind)], &body).await;
             answer.problem(415, "unsupported-media-type");
@@ -21,7 +28,10 @@ async fn types_methods_and_paths_have_their_problems() {
         let answer = scene.send_with(Method::PUT, "/v1/workflows/x", &[("content-type", kind)], "steps: []").await;
         answer.problem(415, "unsupported-media-type");
     }
-    scene.send(scene.request(Method::POST, "/v1/executions").body(body.clone())).await.problem(415, "unsupported-media-type");
+    scene
+        .send(scene.request(Method::POST, "/v1/executions").body(body.clone()))
+        .await
+        .problem(415, "unsupported-media-type");
 
     let any = "01939d3c-7c1e-7000-8000-0000000000aa";
     for (method, path, allowed) in [
@@ -48,7 +58,19 @@ async fn types_methods_and_paths_have_their_problems() {
         answer.problem(405, "method-not-allowed");
         assert!(answer.value("allow").contains(allowed), "{method} {path}: {:?}", answer.headers);
     }
-    for path in ["/", "/v1", "/v1/", "/v2/executions", "/v1/executions/", "/v1//executions", "/v1/executions/x/y/z", "/..", "/%2e%2e/etc/passwd", "/v1/executions/%ff", "/v1/%00"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v2/executions",
+        "/v1/executions/",
+        "/v1//executions",
+        "/v1/executions/x/y/z",
+        "/..",
+        "/%2e%2e/etc/passwd",
+        "/v1/executions/%ff",
+        "/v1/%00",
+    ] {
         let answer = scene.get(path).await;
         assert!([400, 404].contains(&answer.status.as_u16()), "{path}: {} {}", answer.status, answer.text());
     }
@@ -83,7 +105,9 @@ async fn queries_are_checked_as_bodies_are() {
         assert_eq!(answer.status, 400, "{cursor}: {}", answer.text());
     }
     let id = scene.submit(&command(&["true"])).await;
-    for query in ["attempt=0", "attempt=x", "tail=-1", "tail=9999999", "stream=stdin", "follow=perhaps", "step=%00", "stp=a"] {
+    for query in
+        ["attempt=0", "attempt=x", "tail=-1", "tail=9999999", "stream=stdin", "follow=perhaps", "step=%00", "stp=a"]
+    {
         scene.get(&format!("/v1/executions/{id}/logs?{query}")).await.problem(400, "invalid-request");
     }
     let image = scene.get_as(&format!("/v1/executions/{id}/logs"), "image/png").await;

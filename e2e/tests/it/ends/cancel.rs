@@ -25,7 +25,10 @@ async fn what_waits_is_cancelled_at_once_and_never_starts() {
     for id in [&queued, &scheduled] {
         let first = scene.ask(&format!("/v1/executions/{id}/cancel")).await;
         let told = first.ok(202);
-        assert_eq!((&told["state"], &told["cancel_requested"], &told["attempt"]), (&json!("cancelled"), &json!(true), &json!(0)));
+        assert_eq!(
+            (&told["state"], &told["cancel_requested"], &told["attempt"]),
+            (&json!("cancelled"), &json!(true), &json!(0))
+        );
         assert_eq!(told["reason"]["code"], "cancelled");
         let second = scene.ask(&format!("/v1/executions/{id}/cancel")).await;
         assert_eq!((second.status, second.text()), (first.status, first.text()), "asking again gives the same answer");
@@ -49,6 +52,7 @@ async fn a_launch_that_hangs_can_be_cancelled() {
     assert_eq!(scene.ask(&format!("/v1/executions/{id}/cancel")).await.ok(202)["cancel_requested"], true);
     let execution = scene.ended(&id).await;
     assert_eq!((&execution["state"], &execution["attempt"]), (&json!("cancelled"), &json!(1)), "{execution}");
+    assert_eq!(execution["reason"]["code"], "cancelled");
     gone("the hanging executor", pid).await;
 }
 
@@ -65,13 +69,20 @@ while [ $(wc -l < pids) -lt 4 ]; do sleep 0.02; done
 async fn a_cancel_ends_the_whole_family_of_processes() {
     let scene = Scene::with(&[("KILL_GRACE_SECONDS", "1")]).await;
     let told = scene.file("told");
-    let script = format!("{FAMILY} cp pids {0}.tmp; mv {0}.tmp {0}; trap 'echo asked' TERM; wait; wait; sleep 1000", told.display());
+    let script = format!(
+        "{FAMILY} cp pids {0}.tmp; mv {0}.tmp {0}; trap 'echo asked' TERM; wait; wait; sleep 1000",
+        told.display()
+    );
     let id = scene.submit(&shell(&script)).await;
     let pids: Vec<u32> = appears(&told).await.lines().map(|line| line.trim().parse().unwrap()).collect();
     assert!(pids.len() == 4 && pids.iter().all(|&pid| processes::runs(pid)), "{pids:?}");
     scene.ask(&format!("/v1/executions/{id}/cancel")).await.ok(202);
     let execution = scene.ended(&id).await;
-    assert_eq!((&execution["state"], &execution["reason"]["code"]), (&json!("cancelled"), &json!("cancelled")), "{execution}");
+    assert_eq!(
+        (&execution["state"], &execution["reason"]["code"]),
+        (&json!("cancelled"), &json!("cancelled")),
+        "{execution}"
+    );
     for pid in pids {
         assert!(!processes::runs(pid), "process {pid} outlived its execution");
     }
@@ -104,4 +115,25 @@ async fn a_backoff_can_be_cancelled() {
     .await;
     let told = scene.ask(&format!("/v1/executions/{id}/cancel")).await.ok(202);
     assert_eq!((&told["state"], &told["attempt"]), (&json!("cancelled"), &json!(2)), "{told}");
+}
+
+#[tokio::test]
+async fn a_cancel_at_any_moment_leaves_one_end() {
+    let scene = Scene::with(&[("KILL_GRACE_SECONDS", "1"), ("MAX_CONCURRENT_JOBS", "4")]).await;
+    let batch = json!({ "executions": vec![shell("sleep 0.3"); 24] });
+    let accepted = scene.post("/v1/executions/batch", &batch).await.ok(202);
+    let ids: Vec<String> = accepted["executions"].as_array().unwrap().iter().map(id).collect();
+    // One after the other, while they are queued, launched, run and end.
+    for id in ids.iter().rev() {
+        let answer = scene.ask(&format!("/v1/executions/{id}/cancel")).await;
+        assert!([202, 409].contains(&answer.status.as_u16()), "{}", answer.text());
+        tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+    }
+    for id in &ids {
+        let execution = scene.ended(id).await;
+        assert!(execution["state"] == "succeeded" || execution["state"] == "cancelled", "{execution}");
+        let kinds = scene.kinds(id).await;
+        let ends = kinds.iter().filter(|kind| *kind == "succeeded" || *kind == "cancelled").count();
+        assert_eq!((ends, kinds.last()), (1, execution["state"].as_str().map(str::to_owned).as_ref()), "{kinds:?}");
+    }
 }

@@ -12,7 +12,11 @@ async fn a_step_that_takes_too_long_is_stopped_and_has_failed() {
     let scene = Scene::new().await;
     let submission = steps(&json!([{ "id": "slow", "command": ["sleep", "1000"], "timeout_seconds": 1 }]));
     let execution = scene.run(&submission.with(json!({ "max_retries": 0 }))).await;
-    assert_eq!((&execution["state"], &execution["reason"]["code"]), (&json!("failed"), &json!("step_timeout")), "{execution}");
+    assert_eq!(
+        (&execution["state"], &execution["reason"]["code"]),
+        (&json!("failed"), &json!("step_timeout")),
+        "{execution}"
+    );
     let attempts = scene.items(&format!("/v1/executions/{}/attempts", id(&execution))).await;
     assert_eq!(attempts[0]["steps"][0]["state"], "timed_out");
 }
@@ -20,7 +24,8 @@ async fn a_step_that_takes_too_long_is_stopped_and_has_failed() {
 #[tokio::test]
 async fn a_run_that_takes_too_long_has_timed_out_and_is_not_tried_again() {
     let scene = Scene::new().await;
-    let submission = shell("trap 'echo stopping; exit' TERM; echo going; sleep 1000 & wait").with(json!({ "timeout_seconds": 1, "max_retries": 3 }));
+    let submission = shell("trap 'echo stopping; exit' TERM; echo going; sleep 1000 & wait")
+        .with(json!({ "timeout_seconds": 1, "max_retries": 3 }));
     let execution = scene.run(&submission).await;
     assert_eq!((&execution["state"], &execution["attempt"]), (&json!("timed_out"), &json!(1)), "{execution}");
     assert_eq!(execution["reason"]["code"], "run_timeout");
@@ -30,11 +35,13 @@ async fn a_run_that_takes_too_long_has_timed_out_and_is_not_tried_again() {
 #[tokio::test]
 async fn a_queue_deadline_ends_what_waits_and_leaves_what_runs() {
     let scene = Scene::with(&[("MAX_CONCURRENT_JOBS", "1")]).await;
+    scene.succeed("true").await;
     let go = scene.file("go");
-    let held = shell(&wait_for_file(&go)).with(json!({ "queue_timeout_seconds": 1 }));
+    let held = shell(&wait_for_file(&go)).with(json!({ "queue_timeout_seconds": 3 }));
     let running = scene.submit(&held).await;
     scene.reaches(&running, "running").await;
-    let waiting = scene.run(&command(&["true"]).with(json!({ "queue_timeout_seconds": 1 }))).await;
+    // Submitted later, so that the other's deadline has passed with its own.
+    let waiting = scene.run(&command(&["true"]).with(json!({ "queue_timeout_seconds": 3 }))).await;
     assert_eq!((&waiting["state"], &waiting["attempt"]), (&json!("timed_out"), &json!(0)), "{waiting}");
     assert_eq!(waiting["reason"]["code"], "queue_timeout");
     std::fs::write(go, "").unwrap();

@@ -11,7 +11,8 @@ async fn attempts(scene: &Scene, execution: &Value) -> Vec<Value> {
 #[tokio::test]
 async fn a_step_that_always_fails_uses_up_the_attempts() {
     let scene = Scene::new().await;
-    let execution = scene.run(&shell("echo \"try $ROADSTEAD_ATTEMPT\" >&2; exit 7").with(json!({ "max_retries": 1 }))).await;
+    let execution =
+        scene.run(&shell("echo \"try $ROADSTEAD_ATTEMPT\" >&2; exit 7").with(json!({ "max_retries": 1 }))).await;
     assert_eq!((&execution["state"], &execution["attempt"]), (&json!("failed"), &json!(2)));
     assert_eq!(execution["reason"]["code"], "step_failed");
     assert!(execution["reason"]["message"].as_str().unwrap().contains("main"), "{execution}");
@@ -22,8 +23,13 @@ async fn a_step_that_always_fails_uses_up_the_attempts() {
         assert_eq!((&attempt["state"], &attempt["reason"]["code"]), (&json!("failed"), &json!("step_failed")));
         assert_eq!((&attempt["steps"][0]["exit_code"], &attempt["steps"][0]["state"]), (&json!(7), &json!("failed")));
     }
-    let waited = |n: usize, member: &str| -> chrono::DateTime<chrono::Utc> { attempts[n][member].as_str().unwrap().parse().unwrap() };
-    assert!((waited(1, "started_at") - waited(0, "finished_at")).num_milliseconds() >= 990, "a backoff lies between: {attempts:?}");
+    let waited = |n: usize, member: &str| -> chrono::DateTime<chrono::Utc> {
+        attempts[n][member].as_str().unwrap().parse().unwrap()
+    };
+    assert!(
+        (waited(1, "started_at") - waited(0, "finished_at")).num_milliseconds() >= 990,
+        "a backoff lies between: {attempts:?}"
+    );
 }
 
 #[tokio::test]
@@ -61,7 +67,13 @@ async fn what_would_fail_again_is_not_tried_again() {
 
 #[tokio::test]
 async fn what_exceeds_a_bound_is_refused_and_says_so() {
-    let scene = Scene::with(&[("MAX_RESULT_BYTES", "1000"), ("MAX_ARTIFACTS", "2"), ("MAX_ARTIFACT_BYTES", "1000"), ("MAX_LOG_BYTES", "1000")]).await;
+    let scene = Scene::with(&[
+        ("MAX_RESULT_BYTES", "1000"),
+        ("MAX_ARTIFACTS", "2"),
+        ("MAX_ARTIFACT_BYTES", "1000"),
+        ("MAX_LOG_BYTES", "1000"),
+    ])
+    .await;
     let large = "printf '\"%02000d\"' 0";
     for (script, code) in [
         (format!("{large} > $ROADSTEAD_RESULT"), "result_too_large"),
@@ -69,7 +81,11 @@ async fn what_exceeds_a_bound_is_refused_and_says_so() {
         ("cd $ROADSTEAD_ARTIFACTS; touch a b c".to_owned(), "artifact_limit"),
     ] {
         let execution = scene.run(&shell(&script)).await;
-        assert_eq!((&execution["state"], &execution["reason"]["code"]), (&json!("failed"), &json!(code)), "{execution}");
+        assert_eq!(
+            (&execution["state"], &execution["reason"]["code"]),
+            (&json!("failed"), &json!(code)),
+            "{execution}"
+        );
     }
     let execution = scene.succeed("for n in $(seq 1000); do echo \"line $n\"; done").await;
     let log = scene.log(&id(&execution)).await;

@@ -23,7 +23,8 @@ async fn each_wrong_key_has_its_own_problem_and_stores_nothing() {
     let anonymous = scene.api.anonymous();
     refused(&anonymous.post("/v1/executions", &body).await, "unauthenticated");
     for header in ["Basic dTpw", "Bearer", "Bearer  ", "bearer", "", "Bearer a b"] {
-        let answer = anonymous.send_with(reqwest::Method::GET, "/v1/executions", &[("authorization", header)], "").await;
+        let answer =
+            anonymous.send_with(reqwest::Method::GET, "/v1/executions", &[("authorization", header)], "").await;
         refused(&answer, "unauthenticated");
     }
     assert_eq!(scene.rows().await, before);

@@ -106,7 +106,12 @@ async fn a_users_key_is_no_attempts_key() {
         let admin = scene.client_of(roadstead_e2e::scene::TENANT, "admin").await;
         for client in [&scene.client, &admin, &scene.api.anonymous()] {
             let answer = client.post(&format!("{path}/{route}"), &body).await;
-            assert!([401, 403, 404, 410].contains(&answer.status.as_u16()), "{route}: {} {}", answer.status, answer.text());
+            assert!(
+                [401, 403, 404, 410].contains(&answer.status.as_u16()),
+                "{route}: {} {}",
+                answer.status,
+                answer.text()
+            );
         }
     }
     std::fs::write(go, "").unwrap();

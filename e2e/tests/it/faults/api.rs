@@ -11,13 +11,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A lease that an absence of some seconds comes near to.
-const SHORT_LEASE: &[(&str, &str)] = &[("ATTEMPT_LEASE_SECONDS", "8"), ("KILL_GRACE_SECONDS", "1"), ("JOB_MAX_RETRIES", "0")];
+const SHORT_LEASE: &[(&str, &str)] =
+    &[("ATTEMPT_LEASE_SECONDS", "8"), ("KILL_GRACE_SECONDS", "1"), ("JOB_MAX_RETRIES", "0")];
 
 #[tokio::test]
 async fn a_run_survives_an_api_that_is_away_for_most_of_its_lease() {
     let scene = Scene::with(SHORT_LEASE).await;
     let (begun, go) = (scene.file("begun"), scene.file("go"));
-    let script = format!("echo before; echo begun > {}; {}; echo after; echo 1 > $ROADSTEAD_RESULT", begun.display(), wait_for_file(&go));
+    let script = format!(
+        "echo before; echo begun > {}; {}; echo after; echo 1 > $ROADSTEAD_RESULT",
+        begun.display(),
+        wait_for_file(&go)
+    );
     let id = scene.submit(&shell(&script)).await;
     appears(&begun).await;
     scene.api.kill();
@@ -25,7 +30,11 @@ async fn a_run_survives_an_api_that_is_away_for_most_of_its_lease() {
     scene.api.start_again().await;
     std::fs::write(&go, "").unwrap();
     let execution = scene.ended(&id).await;
-    assert_eq!((&execution["state"], &execution["attempt"], &execution["result"]), (&json!("succeeded"), &json!(1), &json!(1)), "{execution}");
+    assert_eq!(
+        (&execution["state"], &execution["attempt"], &execution["result"]),
+        (&json!("succeeded"), &json!(1), &json!(1)),
+        "{execution}"
+    );
     assert_eq!(scene.log(&id).await, "before\nafter\n");
 }
 
@@ -46,7 +55,11 @@ async fn a_run_that_ends_while_the_api_is_away_reports_when_it_is_back() {
     appears(&done).await;
     scene.api.start_again().await;
     let execution = scene.ended(&id).await;
-    assert_eq!((&execution["state"], &execution["attempt"], &execution["result"]), (&json!("succeeded"), &json!(1), &json!(1)), "{execution}");
+    assert_eq!(
+        (&execution["state"], &execution["attempt"], &execution["result"]),
+        (&json!("succeeded"), &json!(1), &json!(1)),
+        "{execution}"
+    );
     assert_eq!(scene.items(&format!("/v1/executions/{id}/artifacts")).await.len(), 1);
 }
 

@@ -3,5 +3,7 @@
 mod api;
 mod postgres;
 mod redis;
+mod s3;
 mod storm;
+mod strays;
 mod worker;

@@ -46,7 +46,8 @@ async fn the_api_waits_for_postgresql_at_its_start() {
     let worker = stack.worker().spawn();
     wait_for("the API to be alive", PATIENCE, async || {
         let client = api.anonymous();
-        let answer = client.try_send(client.request(reqwest::Method::GET, "/livez")).await.map_err(|e| e.to_string())?;
+        let answer =
+            client.try_send(client.request(reqwest::Method::GET, "/livez")).await.map_err(|e| e.to_string())?;
         if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
     })
     .await;

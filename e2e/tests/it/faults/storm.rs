@@ -24,7 +24,10 @@ fn submission(n: usize, marks: &Path) -> (Value, &'static str) {
         0 => (String::new(), "succeeded"),
         1 => (format!("sleep {pause}"), "succeeded"),
         2 => ("[ $ROADSTEAD_ATTEMPT -ge 2 ] || failed=1".to_owned(), "succeeded"),
-        3 => ("head -c 100000 /dev/zero > $ROADSTEAD_ARTIFACTS/zeros; echo x > $ROADSTEAD_ARTIFACTS/x".to_owned(), "succeeded"),
+        3 => (
+            "head -c 100000 /dev/zero > $ROADSTEAD_ARTIFACTS/zeros; echo x > $ROADSTEAD_ARTIFACTS/x".to_owned(),
+            "succeeded",
+        ),
         4 => (format!("echo '{{\"n\": {n}}}' > $ROADSTEAD_RESULT; seq 300"), "succeeded"),
         _ => ("failed=1".to_owned(), "failed"),
     };
@@ -39,7 +42,8 @@ fn submission(n: usize, marks: &Path) -> (Value, &'static str) {
 async fn insist(client: &Client, n: usize, body: &Value) -> String {
     let (body, key, deadline) = (body.to_string(), format!("storm-{n}"), Instant::now() + STORM);
     loop {
-        let request = client.request(reqwest::Method::POST, "/v1/executions").header("content-type", "application/json");
+        let request =
+            client.request(reqwest::Method::POST, "/v1/executions").header("content-type", "application/json");
         let answer = client.try_send(request.header("idempotency-key", &key).body(body.clone())).await;
         let why = match answer {
             Ok(answer) if answer.status == 202 => return id(&answer.json()),
@@ -132,7 +136,8 @@ fn no_attempt_started_twice(marks: &str) {
     let mut last: HashMap<&str, (&str, u32)> = HashMap::new();
     for line in marks.lines() {
         let mut words = line.split(' ');
-        let (what, id, attempt) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap().parse().unwrap());
+        let (what, id, attempt) =
+            (words.next().unwrap(), words.next().unwrap(), words.next().unwrap().parse().unwrap());
         let before = last.insert(id, (what, attempt));
         let fits = match (what, before) {
             ("start", None) => attempt == 1,

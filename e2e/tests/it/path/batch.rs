@@ -26,7 +26,8 @@ async fn a_thousand_are_accepted_and_run() {
 #[tokio::test]
 async fn the_order_of_the_answer_is_the_order_of_the_request() {
     let scene = Scene::new().await;
-    let items: Vec<Value> = (0..6).map(|n| command(&["true"]).with(json!({ "labels": { "n": n.to_string() } }))).collect();
+    let items: Vec<Value> =
+        (0..6).map(|n| command(&["true"]).with(json!({ "labels": { "n": n.to_string() } }))).collect();
     let answer = scene.post(PATH, &json!({ "executions": items })).await.ok(202);
     for (n, execution) in answer["executions"].as_array().unwrap().iter().enumerate() {
         assert_eq!(execution["labels"]["n"], n.to_string());
@@ -39,7 +40,8 @@ async fn one_mistake_refuses_all() {
     let scene = Scene::idle(&[]).await;
     let before = scene.rows().await;
     let mut items = vec![command(&["true"]); 4];
-    items[2] = json!({ "spec": { "steps": [{ "id": "a", "command": ["true"], "needs": ["b"] }] }, "priority": "urgent" });
+    items[2] =
+        json!({ "spec": { "steps": [{ "id": "a", "command": ["true"], "needs": ["b"] }] }, "priority": "urgent" });
     let answer = scene.post(PATH, &json!({ "executions": items })).await;
     answer.problem(400, "invalid-request");
     assert!(answer.error_at("/executions/2/spec/steps/0/needs/0").contains("`b`"));
@@ -47,7 +49,9 @@ async fn one_mistake_refuses_all() {
     let answer = scene.post(PATH, &json!({ "executions": [{ "workflow": "nobody-knows" }, command(&["true"])] })).await;
     answer.problem(400, "invalid-request");
     assert!(answer.error_at("/executions/0/workflow").contains("nobody-knows"));
-    for body in [batch(0), batch(1_001), json!({}), json!([]), json!({ "executions": {} }), json!({ "executions": [1] })] {
+    for body in
+        [batch(0), batch(1_001), json!({}), json!([]), json!({ "executions": {} }), json!({ "executions": [1] })]
+    {
         scene.post(PATH, &body).await.problem(400, "invalid-request");
     }
     let large = json!({ "executions": [command(&["true"]).with(json!({ "input": "x".repeat(70_000) }))] });

@@ -29,7 +29,8 @@ async fn a_result_keeps_its_bytes_whatever_it_holds() {
     let scene = Scene::new().await;
     let result = "[\"\\u0000\", {\"z\": 1.50, \"a\": 1.50}, \"\\ud83d\\ude00\"]\n";
     // By printf, because no string of a definition may hold U+0000.
-    let script = "printf '[\"\\\\u0000\", {\"z\": 1.50, \"a\": 1.50}, \"\\\\ud83d\\\\ude00\"]\\n' > \"$ROADSTEAD_RESULT\"";
+    let script =
+        "printf '[\"\\\\u0000\", {\"z\": 1.50, \"a\": 1.50}, \"\\\\ud83d\\\\ude00\"]\\n' > \"$ROADSTEAD_RESULT\"";
     let execution = scene.succeed(script).await;
     let path = format!("/v1/executions/{}", id(&execution));
     assert_eq!(scene.get(&format!("{path}/result")).await.expect(200).text(), result);
@@ -40,7 +41,9 @@ async fn a_result_keeps_its_bytes_whatever_it_holds() {
 #[tokio::test]
 async fn a_result_too_large_for_a_row_is_behind_its_link() {
     let scene = Scene::new().await;
-    let execution = scene.succeed("{ printf '\"'; head -c 300000 /dev/zero | tr '\\0' x; printf '\"'; } > \"$ROADSTEAD_RESULT\"").await;
+    let execution = scene
+        .succeed("{ printf '\"'; head -c 300000 /dev/zero | tr '\\0' x; printf '\"'; } > \"$ROADSTEAD_RESULT\"")
+        .await;
     assert!(execution["result"].is_null());
     let result = scene.get(execution["links"]["result"].as_str().unwrap()).await.expect(200);
     assert_eq!(result.text(), format!("\"{}\"", "x".repeat(300_000)));

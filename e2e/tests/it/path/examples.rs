@@ -59,7 +59,11 @@ async fn a_voyage_can_be_called_back() {
     let asked = scene.ask(&format!("/v1/executions/{id}/cancel")).await.ok(202);
     assert_eq!((&asked["id"], &asked["cancel_requested"]), (&json!(id), &json!(true)));
     let execution = scene.ended(&id).await;
-    assert_eq!((&execution["state"], &execution["reason"]["code"]), (&json!("cancelled"), &json!("cancelled")), "{execution}");
+    assert_eq!(
+        (&execution["state"], &execution["reason"]["code"]),
+        (&json!("cancelled"), &json!("cancelled")),
+        "{execution}"
+    );
     assert!(scene.log(&id).await.contains("called back after"), "the trap had its time");
     let again = scene.ask(&format!("/v1/executions/{id}/cancel")).await.ok(202);
     assert_eq!(again["state"], "cancelled");

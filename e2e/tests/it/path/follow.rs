@@ -35,7 +35,10 @@ async fn the_timeline_and_the_attempts_tell_of_a_retry() {
     let scene = Scene::new().await;
     let script = "echo \"attempt $ROADSTEAD_ATTEMPT\"; [ $ROADSTEAD_ATTEMPT = 2 ]";
     let execution = scene.run(&shell(script).with(json!({ "max_retries": 3 }))).await;
-    assert_eq!((&execution["state"], &execution["attempt"], &execution["max_attempts"]), (&json!("succeeded"), &json!(2), &json!(4)));
+    assert_eq!(
+        (&execution["state"], &execution["attempt"], &execution["max_attempts"]),
+        (&json!("succeeded"), &json!(2), &json!(4))
+    );
     let id = id(&execution);
     let kinds = scene.kinds(&id).await;
     let one = ["claimed", "started"];
@@ -44,12 +47,18 @@ async fn the_timeline_and_the_attempts_tell_of_a_retry() {
     let events = scene.items(&format!("/v1/executions/{id}/events")).await;
     assert!(events.iter().all(|event| event["at"].is_string()), "{events:?}");
     let streamed = Events::of(&scene, &format!("/v1/executions/{id}/events"), &[]).await.rest().await;
-    let told: Vec<_> = streamed.iter().filter(|event| event.event != "end").map(|event| event.json()["kind"].clone()).filter(|kind| kind != "launched").collect();
+    let told: Vec<_> = streamed
+        .iter()
+        .filter(|event| event.event != "end")
+        .map(|event| event.json()["kind"].clone())
+        .filter(|kind| kind != "launched")
+        .collect();
     assert_eq!(json!(told), json!(expected));
     assert_eq!(streamed.last().unwrap().json()["state"], "succeeded");
 
     let attempts = scene.items(&format!("/v1/executions/{id}/attempts")).await;
-    let states: Vec<_> = attempts.iter().map(|attempt| (attempt["attempt"].clone(), attempt["state"].clone())).collect();
+    let states: Vec<_> =
+        attempts.iter().map(|attempt| (attempt["attempt"].clone(), attempt["state"].clone())).collect();
     assert_eq!(states, [(json!(1), json!("failed")), (json!(2), json!("succeeded"))]);
     assert_eq!(attempts[0]["reason"]["code"], "step_failed");
     assert_eq!(attempts[0]["steps"][0]["exit_code"], 1);
@@ -64,7 +73,12 @@ async fn the_timeline_and_the_attempts_tell_of_a_retry() {
 async fn a_log_is_live_within_a_second_and_ends_with_the_execution() {
     let scene = Scene::new().await;
     let (started, go) = (scene.file("started"), scene.file("go"));
-    let script = format!("echo up > {}; {}; echo now; echo oops >&2; {}", started.display(), wait_for_file(&go), wait_for_file(&scene.file("end")));
+    let script = format!(
+        "echo up > {}; {}; echo now; echo oops >&2; {}",
+        started.display(),
+        wait_for_file(&go),
+        wait_for_file(&scene.file("end"))
+    );
     let id = scene.submit(&shell(&script)).await;
     appears(&started).await;
     let mut log = Events::of(&scene, &format!("/v1/executions/{id}/logs?follow=true"), &[]).await;
@@ -97,7 +111,8 @@ async fn a_follower_is_taken_along_to_the_next_attempt() {
     let id = scene.submit(&shell(script)).await;
     let path = format!("/v1/executions/{id}/logs?follow=true&stream=stdout");
     let log = Events::of(&scene, &path, &[]).await.rest().await;
-    let lines: Vec<_> = log.iter().filter(|event| event.event != "end").map(|event| event.json()["line"].clone()).collect();
+    let lines: Vec<_> =
+        log.iter().filter(|event| event.event != "end").map(|event| event.json()["line"].clone()).collect();
     assert_eq!(lines, ["attempt 1", "attempt 2"]);
     assert_eq!(log.last().unwrap().json()["state"], "succeeded");
     assert_eq!((log[0].id.as_str(), log[1].id.as_str()), ("1-0", "2-0"));

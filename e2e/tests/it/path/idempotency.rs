@@ -1,9 +1,9 @@
 //! A key makes a submission the same however often it is sent.
 
+use reqwest::Method;
 use roadstead_e2e::answers::Checked;
 use roadstead_e2e::scene::{Executions, Scene, id};
 use roadstead_e2e::submission::{With, command};
-use reqwest::Method;
 use roadstead_testkit::{PATIENCE, wait_for};
 use serde_json::json;
 use std::collections::HashSet;
@@ -58,7 +58,10 @@ async fn a_batch_has_a_key_as_a_whole() {
     let first = scene.send_with(Method::POST, "/v1/executions/batch", &headers, &batch(3)).await;
     let again = scene.send_with(Method::POST, "/v1/executions/batch", &headers, &batch(3)).await;
     assert_eq!((first.ok(202), first.text()), (again.ok(202), again.text()));
-    scene.send_with(Method::POST, "/v1/executions/batch", &headers, &batch(4)).await.problem(422, "idempotency-key-reused");
+    scene
+        .send_with(Method::POST, "/v1/executions/batch", &headers, &batch(4))
+        .await
+        .problem(422, "idempotency-key-reused");
     assert_eq!(scene.stack.sql_value("SELECT count(*) FROM executions").await, "3");
 }
 

@@ -57,7 +57,8 @@ async fn a_list_is_narrowed_by_state_workflow_label_and_time() {
 #[tokio::test]
 async fn pages_show_each_once_while_others_come_in() {
     let scene = Scene::idle(&[]).await;
-    let batch = |count: usize| json!({ "executions": vec![command(&["true"]).with(json!({ "labels": { "n": "1" } })); count] });
+    let batch =
+        |count: usize| json!({ "executions": vec![command(&["true"]).with(json!({ "labels": { "n": "1" } })); count] });
     let answer = scene.post("/v1/executions/batch", &batch(10)).await.ok(202);
     let mut expected: Vec<String> = answer["executions"].as_array().unwrap().iter().map(id).collect();
     expected.reverse();

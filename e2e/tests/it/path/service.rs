@@ -63,7 +63,10 @@ async fn metrics_have_the_contracts_names_on_both_servers() {
         assert!(both.lines().any(|line| line.starts_with(sample)), "{sample} in\n{both}");
     }
     for line in both.lines().filter(|line| !line.starts_with('#')) {
-        assert!(!line.contains("acme") && !line.contains("0199") && !line.contains("/v1/executions/0"), "an id in {line}");
+        assert!(
+            !line.contains("acme") && !line.contains("0199") && !line.contains("/v1/executions/0"),
+            "an id in {line}"
+        );
     }
 }
 

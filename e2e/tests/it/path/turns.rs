@@ -25,9 +25,11 @@ async fn nothing_runs_before_its_time() {
     assert_eq!(execution["state"], "succeeded");
     assert!(time(&execution["started_at"]) >= time(&submitted["run_at"]), "{execution}");
 
-    let past = scene.post("/v1/executions", &command(&["true"]).with(json!({ "run_at": "2001-01-01T00:00:00Z" }))).await;
+    let past =
+        scene.post("/v1/executions", &command(&["true"]).with(json!({ "run_at": "2001-01-01T00:00:00Z" }))).await;
     assert_eq!(past.ok(202)["state"], "queued", "a time that has passed is now");
-    let far = scene.post("/v1/executions", &command(&["true"]).with(json!({ "run_at": in_milliseconds(3_600_000) }))).await;
+    let far =
+        scene.post("/v1/executions", &command(&["true"]).with(json!({ "run_at": in_milliseconds(3_600_000) }))).await;
     let cancelled = scene.ask(&format!("/v1/executions/{}/cancel", id(&far.ok(202)))).await.ok(202);
     assert_eq!(cancelled["state"], "cancelled", "at once, while it waits");
 }
@@ -152,4 +154,21 @@ async fn a_tenants_queue_is_bounded_to_the_last_one() {
     .await;
     let batch = json!({ "executions": [command(&["true"])] });
     scene.post("/v1/executions/batch", &batch).await.problem(429, "quota-exceeded");
+}
+
+#[tokio::test]
+async fn one_tenants_backlog_does_not_hold_up_anothers_first() {
+    let settings = [("MAX_CONCURRENT_JOBS", "1")];
+    let mut scene = Scene::idle(&settings).await;
+    let other = scene.client_of("other", "submit").await;
+    let backlog = json!({ "executions": vec![command(&["true"]); 60] });
+    scene.post("/v1/executions/batch", &backlog).await.ok(202);
+    let late = other.submit(&command(&["true"])).await;
+    scene.add_worker(&settings).await;
+    assert_eq!(other.ended(&late).await["state"], "succeeded");
+    let before = format!(
+        "SELECT count(*) FROM executions WHERE tenant = '{TENANT}' AND started_at < (SELECT started_at FROM executions WHERE tenant = 'other')"
+    );
+    let before: u32 = scene.stack.sql_value(&before).await.parse().unwrap();
+    assert!(before <= 3, "{before} of the backlog went first");
 }

@@ -89,7 +89,10 @@ async fn logs(scene: &Scene, id: &str) {
     assert_eq!(lines.iter().map(|line| line["line"].as_str().unwrap()).collect::<Vec<_>>(), plain);
     assert!(lines.iter().zip(0..).all(|(line, n)| line["n"] == n), "{lines:?}");
     let steps: std::collections::BTreeSet<&str> = lines.iter().map(|line| line["step"].as_str().unwrap()).collect();
-    assert_eq!(steps.into_iter().collect::<Vec<_>>(), ["count-1", "count-2", "count-3", "count-4", "merge", "report", "split"]);
+    assert_eq!(
+        steps.into_iter().collect::<Vec<_>>(),
+        ["count-1", "count-2", "count-3", "count-4", "merge", "report", "split"]
+    );
 
     let mut events = Events::of(scene, &format!("{path}?follow=true"), &[]).await.rest().await;
     let end = events.pop().unwrap();

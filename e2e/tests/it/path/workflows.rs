@@ -15,7 +15,10 @@ async fn a_change_makes_a_version_and_the_same_again_makes_none() {
     let scene = Scene::new().await;
     let path = "/v1/workflows/greet";
     let first = scene.put(path, &definition("one")).await;
-    assert_eq!((first.ok(201)["version"].clone(), first.value("location")), (json!(1), "/v1/workflows/greet/versions/1"));
+    assert_eq!(
+        (first.ok(201)["version"].clone(), first.value("location")),
+        (json!(1), "/v1/workflows/greet/versions/1")
+    );
     let yaml = "# the same in other words\nsteps:\n- {command: [echo, one], id: say}\n";
     let same = scene.send_with(Method::PUT, path, &[("content-type", "application/yaml")], yaml).await;
     assert_eq!(same.ok(200)["version"], 1);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// Why an attempt is overdue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
-    /// No start was granted in time; or its worker died before the launch, and it is to be cancelled anyway.
+    /// No start was granted in time; or it is to be cancelled, and hangs before its start or was never launched.
     Start,
     /// Its executor has not renewed the lease: by its own clock it stopped its children before.
     Lease,
@@ -23,6 +23,8 @@ pub enum Overdue {
 
 /// An executor ends its attempt at the deadline by itself; the supervisor steps in this much later.
 const RUN_DEADLINE_SLACK_SECONDS: f64 = 60.0;
+/// An executor whose start is refused because of a cancel goes away by itself; one that never asked for its start does not.
+const CANCELLED_START_SLACK_SECONDS: f64 = 3.0;
 /// A worker that is present has this long to end what is overdue, process and all, before it is settled without a witness.
 const WORKER_SLACK_SECONDS: f64 = 10.0;
 
@@ -64,8 +66,9 @@ SELECT tenant, execution_id, attempt, started, silent,
 FROM (SELECT a.tenant, a.execution_id, a.attempt, a.worker, a.started_at IS NOT NULL AS started,
              COALESCE(a.lease_expires_at < now(), false) AS silent,
              CASE WHEN a.started_at IS NOT NULL THEN LEAST(a.lease_expires_at, a.run_deadline + make_interval(secs => {}))
-                  WHEN a.launched_at IS NULL AND e.cancel_requested_at IS NOT NULL
-                      THEN LEAST(a.start_deadline, a.launch_lease_expires_at)
+                  WHEN e.cancel_requested_at IS NOT NULL
+                      THEN LEAST(a.start_deadline, CASE WHEN a.launched_at IS NULL THEN a.launch_lease_expires_at
+                                                        ELSE e.cancel_requested_at + make_interval(secs => {}) END)
                   ELSE a.start_deadline END AS late_since
       FROM attempts a JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
       WHERE a.released_at IS NULL AND a.finished_at IS NULL) AS live
@@ -76,6 +79,7 @@ pub async fn overdue(connection: &mut Connection, limit: i64) -> StoreResult<Vec
     let rows: Vec<OverdueRow> = statement(OVERDUE)
         .bind::<Double, _>(WORKER_SLACK_SECONDS)
         .bind::<Double, _>(RUN_DEADLINE_SLACK_SECONDS)
+        .bind::<Double, _>(CANCELLED_START_SLACK_SECONDS)
         .bind::<BigInt, _>(limit)
         .load(connection)
         .await?;

@@ -6,13 +6,14 @@ use roadstead_backend::secrets;
 use roadstead_backend::store::cancel::{Cancel, cancel};
 use roadstead_backend::store::claim::{self, Claim};
 use roadstead_backend::store::finish::{Finished, Report};
+use roadstead_backend::store::follow::{self, AttemptLog};
 use roadstead_backend::store::heartbeat::{Beat, heartbeat};
 use roadstead_backend::store::overdue::{self, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, settle_one};
 use roadstead_backend::store::start::{self, Start};
 use roadstead_backend::store::submit::{IdempotencyKey, Submission, Submitted, submit};
 use roadstead_backend::store::{Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows};
-use roadstead_domain::attempt::protocol::{ResultReport, Segment, Status};
+use roadstead_domain::attempt::protocol::{Artifact, ResultReport, Segment, Status};
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use std::time::Duration;
@@ -653,4 +654,56 @@ fn glob(folder: &str) -> Vec<std::path::PathBuf> {
     folders.sort();
     folders.reverse();
     folders
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_grows_until_its_attempt_is_over() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let queued = submitted(c, execution()).await;
+    let growth = follow::growth(c, "t", queued).await.unwrap().unwrap();
+    assert_eq!((growth.state, growth.attempts), (State::Queued, vec![]));
+    assert!(follow::growth(c, "u", queued).await.unwrap().is_none(), "another tenant's");
+    let attempt = running(c).await;
+    let id = attempt.execution_id;
+    let log = |finished, last_seq| AttemptLog { attempt: 1, started: true, finished, last_seq };
+    assert_eq!(follow::growth(c, "t", id).await.unwrap().unwrap().attempts, [log(false, None)]);
+    let segments = vec![Segment { seq: 0, size_bytes: 5, lines: 1 }, Segment { seq: 1, size_bytes: 5, lines: 1 }];
+    let shipped = Beat { attempt, session_hash: secrets::hash(SESSION), steps: None, segments };
+    heartbeat(c, &[shipped], LEASE).await.unwrap();
+    assert_eq!(follow::growth(c, "t", id).await.unwrap().unwrap().attempts, [log(false, Some(1))]);
+    report(c, attempt, SESSION, Status::Succeeded).await;
+    let growth = follow::growth(c, "t", id).await.unwrap().unwrap();
+    assert_eq!((growth.state, growth.attempts), (State::Succeeded, vec![log(true, Some(1))]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_executor_hears_that_its_log_is_followed() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    follow::follow(c, "u", attempt.execution_id, 1, LEASE).await.unwrap();
+    assert_eq!(beat(c, attempt, SESSION).await, Some((false, false)), "by nobody of another tenant");
+    follow::follow(c, "t", attempt.execution_id, 1, LEASE).await.unwrap();
+    assert_eq!(beat(c, attempt, SESSION).await, Some((false, true)));
+    follow::follow(c, "t", attempt.execution_id, 1, Duration::ZERO).await.unwrap();
+    assert_eq!(beat(c, attempt, SESSION).await, Some((false, false)), "once nobody follows any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_is_the_current_attempts() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    let id = attempt.execution_id;
+    assert_eq!(query::manifest(c, "t", id).await.unwrap().unwrap().artifacts, None, "nothing before its end");
+    let mut finish = finish(Status::Succeeded);
+    finish.artifacts = vec![Artifact { path: "a.csv".into(), size_bytes: 3, sha256: "00".into() }];
+    let reports = [Report { attempt, session_hash: secrets::hash(SESSION), finish }];
+    finishing::finish(c, &reports).await.unwrap();
+    let manifest = query::manifest(c, "t", id).await.unwrap().unwrap();
+    assert_eq!((manifest.attempt, manifest.artifacts.is_some_and(|text| text.contains("a.csv"))), (1, true));
+    sql(c, "UPDATE executions SET attempt = 2").await;
+    assert_eq!(query::manifest(c, "t", id).await.unwrap().unwrap().artifacts, None, "not an earlier one's");
+    assert!(query::manifest(c, "u", id).await.unwrap().is_none());
 }

@@ -44,7 +44,8 @@ fn end_found(attempt: AttemptId, workspace: &Path) -> usize {
 
 fn end_if_of(attempt: AttemptId, workspace: &Path, pid: Pid) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    let is_in_workspace = || fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(workspace));
+    let is_in_workspace =
+        || fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(workspace));
     // Both are empty for a process that has ended.
     let is_of_attempt = fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| names(&environment, attempt));
     let found = is_of_attempt || is_in_workspace();
@@ -57,7 +58,8 @@ fn end_if_of(attempt: AttemptId, workspace: &Path, pid: Pid) -> bool {
 /// Whether an environment is a step's of this attempt.
 fn names(environment: &[u8], attempt: AttemptId) -> bool {
     let holds = |entry: String| environment.split(|byte| *byte == 0).any(|held| held == entry.as_bytes());
-    holds(format!("ROADSTEAD_EXECUTION_ID={}", attempt.execution_id)) && holds(format!("ROADSTEAD_ATTEMPT={}", attempt.attempt))
+    holds(format!("ROADSTEAD_EXECUTION_ID={}", attempt.execution_id))
+        && holds(format!("ROADSTEAD_ATTEMPT={}", attempt.attempt))
 }
 
 #[cfg(test)]
@@ -70,7 +72,9 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("60").current_dir(folder);
         if let Some(AttemptId { execution_id, attempt }) = attempt {
-            command.env("ROADSTEAD_EXECUTION_ID", execution_id.to_string()).env("ROADSTEAD_ATTEMPT", attempt.to_string());
+            command
+                .env("ROADSTEAD_EXECUTION_ID", execution_id.to_string())
+                .env("ROADSTEAD_ATTEMPT", attempt.to_string());
         }
         command.spawn().unwrap()
     }
