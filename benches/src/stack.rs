@@ -93,13 +93,18 @@ impl Stack {
     }
 
     pub async fn redis(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let url = self.ready.redis_url.trim_start_matches("redis://:");
+        let (password, address) = url.split_once('@').context("a password in the Redis URL")?;
+        let (host, port) = address.trim_end_matches('/').split_once(':').context("a port in the Redis URL")?;
         let output = Command::new("redis-cli")
-            .arg("--no-auth-warning")
-            .arg("-u")
-            .arg(&self.ready.redis_url)
+            .args(["--no-auth-warning", "-h", host, "-p", port])
             .args(arguments)
+            .env("REDISCLI_AUTH", password)
             .output()
             .await?;
+        if !output.status.success() {
+            return Err(anyhow!("redis-cli: {}", String::from_utf8_lossy(&output.stderr)));
+        }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

@@ -40,7 +40,7 @@ pub async fn run(config: WorkerConfig, log: Logger) -> anyhow::Result<()> {
     let metrics = config.metrics_enabled.then_some(metrics);
     let desk = tokio::spawn(health::serve(listener, Arc::clone(&worker), metrics, over.clone()));
 
-    if wait_for_schema(&config, &log, &stop).await {
+    if wait_for_schema(&config, &worker, &stop).await {
         info!(log, "working"; "cap" => worker.settings.cap, "launcher" => worker.launcher.name());
         let cleaning = tokio::spawn(clear_leftovers(Arc::clone(&worker), workspace_root));
         work(&worker, &stop, &over).await;
@@ -88,16 +88,17 @@ async fn work(worker: &Arc<Worker>, stop: &CancellationToken, over: &Cancellatio
 }
 
 /// Waits for PostgreSQL and for this program's schema in it; `false`: told to stop before.
-async fn wait_for_schema(config: &WorkerConfig, log: &Logger, stop: &CancellationToken) -> bool {
+async fn wait_for_schema(config: &WorkerConfig, worker: &Worker, stop: &CancellationToken) -> bool {
     let (mut backoff, mut told) = (Backoff::default(), String::new());
     loop {
+        worker.pulse.beat();
         let why = match database::is_migrated(&config.database).await {
             Ok(true) => return true,
             Ok(false) => "its schema is not this program's yet".to_owned(),
             Err(error) => error.to_string(),
         };
         if why != told {
-            warn!(log, "waiting for PostgreSQL"; "why" => &why);
+            warn!(worker.log, "waiting for PostgreSQL"; "why" => &why);
             told = why;
         }
         tokio::select! {

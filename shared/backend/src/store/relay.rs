@@ -31,6 +31,17 @@ struct BacklogRow {
     max_concurrent: Option<i32>,
 }
 
+impl From<BacklogRow> for Backlog {
+    fn from(row: BacklogRow) -> Self {
+        Self {
+            tenant: row.tenant,
+            priority: Priority::from_rank(row.priority),
+            weight: row.weight,
+            max_concurrent: row.max_concurrent,
+        }
+    }
+}
+
 /// A loose index scan: one probe for each (tenant, priority), however many rows wait (PostgreSQL wiki, "Loose indexscan").
 const BACKLOGS: &str = "
 WITH RECURSIVE stream AS (
@@ -46,15 +57,7 @@ ORDER BY s.tenant, s.priority";
 
 pub async fn backlogs(connection: &mut Connection) -> StoreResult<Vec<Backlog>> {
     let rows: Vec<BacklogRow> = statement(BACKLOGS).load(connection).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Backlog {
-            tenant: row.tenant,
-            priority: Priority::from_rank(row.priority),
-            weight: row.weight,
-            max_concurrent: row.max_concurrent,
-        })
-        .collect())
+    Ok(rows.into_iter().map(Backlog::from).collect())
 }
 
 #[derive(QueryableByName)]
@@ -118,15 +121,7 @@ ORDER BY s.tenant, s.priority";
 
 pub async fn believed_streams(connection: &mut Connection) -> StoreResult<Vec<Backlog>> {
     let rows: Vec<BacklogRow> = statement(STREAMS).load(connection).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Backlog {
-            tenant: row.tenant,
-            priority: Priority::from_rank(row.priority),
-            weight: row.weight,
-            max_concurrent: row.max_concurrent,
-        })
-        .collect())
+    Ok(rows.into_iter().map(Backlog::from).collect())
 }
 
 /// A stream is in order, so a row that was queued `margin` before its first undelivered entry, or before now when there is none, is not in it:

@@ -1,0 +1,143 @@
+//! From the stream to the launcher, under the cap.
+
+use crate::fixture::*;
+use roadstead_backend::store::{claim, lease, overdue, query};
+use roadstead_domain::execution::State;
+use roadstead_worker::launch::End;
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_launch_everything_once_and_never_more_than_the_cap() {
+    const CAP: usize = 4;
+    let world = World::new().await;
+    let workers = [world.start("one", settings(CAP)), world.start("two", settings(CAP))];
+    let ids = world.submit((0..60).map(|_| execution()).collect()).await;
+    let mut seen = HashSet::new();
+    while seen.len() < ids.len() {
+        let alive: usize = workers.iter().map(|w| *w.launcher.live().borrow()).sum();
+        assert!(alive <= CAP, "{alive} are alive");
+        for running in &workers {
+            for order in running.launcher.all_launched() {
+                if seen.insert(order.attempt) {
+                    world.start_attempt(&order).await;
+                    world.report(order.attempt).await;
+                    running.launcher.end(order.attempt, End::Reported);
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(seen.iter().map(|a| a.execution_id).collect::<HashSet<_>>(), ids.iter().copied().collect());
+    assert!(seen.iter().all(|attempt| attempt.attempt == 1));
+    let launches: usize = workers.iter().map(|w| w.launcher.all_launched().len()).sum();
+    assert_eq!(launches, ids.len());
+    for running in workers {
+        running.stop().await;
+    }
+    assert_eq!(claim::berths(&mut *world.connection().await).await.unwrap().live, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_berth_stays_taken_until_the_process_is_gone() {
+    let world = World::new().await;
+    let running = world.start("one", settings(1));
+    world.submit(vec![execution(), execution()]).await;
+    let first = running.launcher.launched(1).await.remove(0);
+    world.start_attempt(&first).await;
+    world.report(first.attempt).await;
+    world.wait_for_state(first.attempt.execution_id, State::Succeeded).await;
+    // The supervisor has looked for forgotten berths several times by then.
+    world.sql("UPDATE attempts SET finished_at = finished_at - interval '10 seconds' WHERE finished_at IS NOT NULL").await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(running.launcher.all_launched().len(), 1);
+    running.launcher.end(first.attempt, End::Reported);
+    running.launcher.launched(2).await;
+    assert_eq!(running.launcher.most_live.load(Ordering::SeqCst), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_launch_is_tried_again_as_the_next_attempt() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    running.launcher.refusing.store(true, Ordering::SeqCst);
+    let id = world.submit(vec![execution()]).await[0];
+    running.launcher.launched(1).await;
+    let execution = world.wait_for_state(id, State::Scheduled).await;
+    assert_eq!(execution.reason.unwrap().code, "create_rejected");
+    running.launcher.refusing.store(false, Ordering::SeqCst);
+    let orders = running.launcher.launched(2).await;
+    assert_eq!(orders[1].attempt.attempt, 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_lost_its_data_is_filled_again() {
+    let world = World::new().await;
+    let running = world.start("one", settings(2));
+    world.submit((0..10).map(|_| execution()).collect()).await;
+    running.launcher.launched(2).await;
+    let client = redis::Client::open(world.redis.url.expose()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg(format!("{{{}}}:*", world.redis.prefix)).query_async(&mut connection).await.unwrap();
+    assert!(!keys.is_empty());
+    let _: () = redis::cmd("DEL").arg(&keys).query_async(&mut connection).await.unwrap();
+    for count in 0..10 {
+        let order = running.launcher.launched(count + 1).await.remove(count);
+        world.start_attempt(&order).await;
+        world.report(order.attempt).await;
+        running.launcher.end(order.attempt, End::Reported);
+    }
+    assert_eq!(running.launcher.all_launched().len(), 10);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_cancelled_in_the_queue_is_not_launched() {
+    let world = World::new().await;
+    let ids = world.submit(vec![execution(), execution()]).await;
+    roadstead_backend::store::cancel::cancel(&mut *world.connection().await, "t", ids[0]).await.unwrap();
+    let running = world.start("one", settings(4));
+    let orders = running.launcher.launched(1).await;
+    assert_eq!(orders[0].attempt.execution_id, ids[1]);
+    running.stop().await;
+    assert_eq!(world.dispatch().depth(&stream()).await.unwrap(), 0, "both entries are acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_was_cancelled_before_its_start_is_cancelled_when_its_process_ends() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    let id = world.submit(vec![execution()]).await[0];
+    let order = running.launcher.launched(1).await.remove(0);
+    roadstead_backend::store::cancel::cancel(&mut *world.connection().await, "t", id).await.unwrap();
+    let reason = roadstead_domain::execution::Reason::new("create_rejected", "the start was refused");
+    running.launcher.end(order.attempt, End::NotStarted { reason, retryable: true });
+    world.wait_for_state(id, State::Cancelled).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_worker_leaves_no_lease_and_no_consumer() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    let id = world.submit(vec![execution()]).await[0];
+    running.launcher.launched(1).await;
+    running.stop().await;
+    let mut connection = world.connection().await;
+    assert_eq!(query::get(&mut connection, "t", id).await.unwrap().unwrap().state, State::Launching, "it reports by itself");
+    for name in ["supervisor", &overdue::presence("one")] {
+        assert!(lease::acquire(&mut connection, name, "another", Duration::from_secs(5)).await.unwrap(), "{name}");
+    }
+    assert_eq!(world.dispatch().depth(&stream()).await.unwrap(), 0);
+}
+
+fn stream() -> roadstead_backend::dispatch::Stream {
+    roadstead_backend::dispatch::Stream {
+        tenant: "t".to_owned(),
+        priority: roadstead_domain::execution::Priority::Normal,
+    }
+}

@@ -1,0 +1,183 @@
+//! What must happen without anybody's asking for it.
+
+use crate::fixture::*;
+use chrono::{TimeDelta, Utc};
+use roadstead_backend::dispatch::{Stream, WINDOW};
+use roadstead_backend::secrets;
+use roadstead_backend::store::claim::{self, Claim, Wanted};
+use roadstead_backend::store::submit::NewExecution;
+use roadstead_domain::attempt::protocol::Status;
+use roadstead_domain::execution::{Priority, Reason, State};
+use roadstead_worker::launch::{End, StopCause};
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_due_is_launched() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    let later = NewExecution { run_at: Some(Utc::now() + TimeDelta::milliseconds(300)), ..execution() };
+    world.submit(vec![later]).await;
+    world.dispatch().ring_supervisor().await.unwrap();
+    let orders = running.launcher.launched(1).await;
+    assert_eq!(orders[0].attempt.attempt, 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_for_a_berth_ends() {
+    let world = World::new().await;
+    let running = world.start("one", settings(0));
+    let impatient = NewExecution { queue_deadline: Some(Utc::now() + TimeDelta::milliseconds(300)), ..execution() };
+    let id = world.submit(vec![impatient]).await[0];
+    world.dispatch().ring_supervisor().await.unwrap();
+    let execution = world.wait_for_state(id, State::TimedOut).await;
+    assert_eq!(execution.reason.unwrap().code, "queue_timeout");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_wait_in_postgresql_fill_the_window_and_no_more() {
+    let world = World::new().await;
+    let waiting = (0..WINDOW + 50).map(|_| NewExecution { enqueued: false, ..execution() }).collect();
+    world.submit(waiting).await;
+    let running = world.start("one", settings(0));
+    let (dispatch, stream) = (world.dispatch(), Stream { tenant: "t".to_owned(), priority: Priority::Normal });
+    let filled = async {
+        while dispatch.depth(&stream).await.unwrap() < WINDOW {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), filled).await.expect("the window fills");
+    let share = roadstead_backend::dispatch::Share { weight: 1, max_concurrent: None };
+    let late = execution().id;
+    assert_eq!(dispatch.enqueue(&stream, share, &[late]).await.unwrap(), 0, "who comes later waits behind them");
+    assert_eq!(dispatch.depth(&stream).await.unwrap(), WINDOW);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_never_appended_is_found() {
+    let world = World::new().await;
+    // Its API died between the commit and the append.
+    let forgotten = NewExecution { created_at: Utc::now() - TimeDelta::seconds(10), ..execution() };
+    let id = forgotten.id;
+    let submission = roadstead_backend::store::submit::Submission {
+        tenant: "t".to_owned(),
+        idempotency: None,
+        executions: vec![forgotten],
+    };
+    roadstead_backend::store::submit::submit(&mut *world.connection().await, &[submission]).await.unwrap();
+    world.dispatch().begin_epoch().await.unwrap();
+    let running = world.start("one", settings(4));
+    assert_eq!(running.launcher.launched(1).await[0].attempt.execution_id, id);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_lost_is_tried_again() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    let id = world.submit(vec![execution()]).await[0];
+    let order = running.launcher.launched(1).await.remove(0);
+    world.start_attempt(&order).await;
+    running.launcher.end(order.attempt, End::Lost(Reason::new("executor_lost", "killed")));
+    assert_eq!(running.launcher.launched(2).await[1].attempt.attempt, 2);
+    let attempts = roadstead_backend::store::query::attempts(&mut *world.connection().await, "t", id).await.unwrap();
+    assert_eq!(attempts[0].reason.as_ref().unwrap().code, "executor_lost");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_reported_to_the_object_store_alone_has_ended_as_it_says() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    let id = world.submit(vec![execution()]).await[0];
+    let order = running.launcher.launched(1).await.remove(0);
+    world.start_attempt(&order).await;
+    *world.outcome.lock().unwrap() = Some(serde_json::to_string(&finished(Status::Succeeded)).unwrap());
+    // The executor says that its end is known, and the API knows nothing of it.
+    running.launcher.end(order.attempt, End::Reported);
+    world.wait_for_state(id, State::Succeeded).await;
+    assert_eq!(claim::berths(&mut *world.connection().await).await.unwrap().live, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_lease_ran_out_is_ended_by_its_own_worker() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    let id = world.submit(vec![execution()]).await[0];
+    let order = running.launcher.launched(1).await.remove(0);
+    world.start_attempt(&order).await;
+    world.sql("UPDATE attempts SET lease_expires_at = now() - interval '1 second'").await;
+    assert_eq!(running.launcher.launched(2).await[1].attempt.attempt, 2);
+    let attempts = roadstead_backend::store::query::attempts(&mut *world.connection().await, "t", id).await.unwrap();
+    assert_eq!(attempts[0].reason.as_ref().unwrap().code, "lease_expired");
+    assert!(!running.launcher.holds(order.attempt));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_was_settled_without_its_worker_is_ended_there_too() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    world.submit(vec![execution()]).await;
+    let order = running.launcher.launched(1).await.remove(0);
+    world.start_attempt(&order).await;
+    world.report(order.attempt).await;
+    world.sql("UPDATE attempts SET released_at = now()").await;
+    let ended = async {
+        while running.launcher.holds(order.attempt) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("it is stopped");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overdue_attempt_of_a_dead_worker_is_settled() {
+    let world = World::new().await;
+    let dead = world.start("dead", settings(4));
+    let id = world.submit(vec![execution()]).await[0];
+    let order = dead.launcher.launched(1).await.remove(0);
+    world.start_attempt(&order).await;
+    dead.kill().await;
+    world.sql("UPDATE attempts SET lease_expires_at = now() - interval '1 second'; UPDATE leases SET expires_at = now() - interval '1 second'").await;
+    let running = world.start("alive", settings(4));
+    let next = running.launcher.launched(1).await.remove(0);
+    assert_eq!((next.attempt.execution_id, next.attempt.attempt), (id, 2));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_its_worker_did_not_get_done_is_done_by_another() {
+    let world = World::new().await;
+    let id = world.submit(vec![execution()]).await[0];
+    let wanted = [Wanted { tenant: "t".to_owned(), id, launch_hash: Some(secrets::hash("lost")) }];
+    let claims =
+        claim::claim(&mut *world.connection().await, &wanted, "dead", 4, settings(4).launch).await.unwrap();
+    assert!(matches!(claims[&id], Claim::Claimed { attempt: 1, .. }));
+    world.sql("UPDATE attempts SET launch_lease_expires_at = now() - interval '1 second'").await;
+    let running = world.start("alive", settings(4));
+    let order = running.launcher.launched(1).await.remove(0);
+    assert_eq!((order.attempt.execution_id, order.attempt.attempt), (id, 1), "the same attempt");
+    world.start_attempt(&order).await;
+    world.report(order.attempt).await;
+    running.launcher.end(order.attempt, End::Reported);
+    world.wait_for_state(id, State::Succeeded).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_start_in_time_ends_the_process_and_counts_as_a_failed_start() {
+    let world = World::new().await;
+    let running = world.start("one", settings(4));
+    let id = world.submit(vec![NewExecution { max_attempts: 1, ..execution() }]).await[0];
+    running.launcher.launched(1).await;
+    world.sql("UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
+    let execution = world.wait_for_state(id, State::Failed).await;
+    assert_eq!(execution.reason.unwrap().code, "start_timeout");
+    assert!(running.launcher.held().is_empty(), "{:?}", StopCause::StartTimeout);
+    running.stop().await;
+}
