@@ -6,8 +6,8 @@
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 use actix_web::dev::Payload;
-use actix_web::http::header::AUTHORIZATION;
 use actix_web::http::Method;
+use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, web};
 use chrono::Utc;
 use roadstead_backend::store::keys::{self, BELIEF, Key};

@@ -58,11 +58,7 @@ fn finish(mut response: ServiceResponse<BoxBody>, id: &HeaderValue) -> ServiceRe
     response
 }
 
-fn written(
-    mut response: ServiceResponse<BoxBody>,
-    problem: &Problem,
-    id: &HeaderValue,
-) -> ServiceResponse<BoxBody> {
+fn written(mut response: ServiceResponse<BoxBody>, problem: &Problem, id: &HeaderValue) -> ServiceResponse<BoxBody> {
     report(&response, problem, id);
     problem.write_headers(response.headers_mut());
     *response.response_mut().status_mut() = problem.kind().status();
@@ -149,8 +145,12 @@ mod tests {
 
     #[actix_web::test]
     async fn a_refusal_is_a_problem_under_the_requests_id() {
-        let (status, headers, body) = ask(TestRequest::get().uri("/refuses").insert_header(("X-Request-Id", "mine-7"))).await;
-        assert_eq!((status, headers.get("content-type").unwrap()), (400, &HeaderValue::from_static("application/problem+json")));
+        let (status, headers, body) =
+            ask(TestRequest::get().uri("/refuses").insert_header(("X-Request-Id", "mine-7"))).await;
+        assert_eq!(
+            (status, headers.get("content-type").unwrap()),
+            (400, &HeaderValue::from_static("application/problem+json"))
+        );
         assert_eq!(headers.get("x-request-id").unwrap(), "mine-7");
         assert_eq!(body["type"], "https://roadstead.dev/problems/invalid-request");
         assert_eq!((body["status"].as_u64(), body["request_id"].as_str()), (Some(400), Some("mine-7")));

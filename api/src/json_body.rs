@@ -74,7 +74,9 @@ pub fn unacceptable(why: Unacceptable) -> Problem {
         ),
         Unacceptable::NulCharacter { offset } => Problem::new(
             Kind::NulCharacter,
-            format!("the string that byte {offset} is in holds the character U+0000, which is not accepted in any string"),
+            format!(
+                "the string that byte {offset} is in holds the character U+0000, which is not accepted in any string"
+            ),
         ),
     }
 }

@@ -127,7 +127,8 @@ impl Problem {
 
     /// `internal`; only the log is told why.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        let mut problem = Self::new(Kind::Internal, "the request failed; the server's log says why under this request_id");
+        let mut problem =
+            Self::new(Kind::Internal, "the request failed; the server's log says why under this request_id");
         problem.0.cause = Some(cause.to_string());
         problem
     }

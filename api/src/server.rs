@@ -5,7 +5,8 @@
 use crate::envelope::{envelop, no_such_route};
 use crate::state::App;
 use crate::{
-    artifacts, attempts, cancel, capacity, docs, health, logs, metrics, openapi, query, result, retry, submit, workflows,
+    artifacts, attempts, cancel, capacity, docs, health, logs, metrics, openapi, query, result, retry, submit,
+    workflows,
 };
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
@@ -27,7 +28,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Every route of the API.
 pub fn routes(cfg: &mut web::ServiceConfig) {
-    let executions = web::resource("/v1/executions").route(query::reads().to(query::list)).route(web::post().to(submit::one));
+    let executions =
+        web::resource("/v1/executions").route(query::reads().to(query::list)).route(web::post().to(submit::one));
     cfg.service(executions)
         .service(web::resource("/v1/executions/batch").route(web::post().to(submit::batch)))
         .configure(query::routes)

@@ -41,7 +41,10 @@ async fn schema(config: &ApiConfig) -> anyhow::Result<()> {
         database::migrate(&config.database).await?;
         return Ok(());
     }
-    anyhow::ensure!(database::is_migrated(&config.database).await?, "the schema is not this program's; run `roadstead-api migrate`");
+    anyhow::ensure!(
+        database::is_migrated(&config.database).await?,
+        "the schema is not this program's; run `roadstead-api migrate`"
+    );
     Ok(())
 }
 

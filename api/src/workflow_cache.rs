@@ -94,7 +94,8 @@ async fn read(
     version: Option<i32>,
 ) -> StoreResult<Option<Arc<CachedVersion>>> {
     let Some(row) = workflows::get(&mut *database.get().await?, tenant, name, version).await? else { return Ok(None) };
-    let damaged = |error: serde_json::Error| StoreError::Refused(format!("the stored workflow {name} is not one: {error}"));
+    let damaged =
+        |error: serde_json::Error| StoreError::Refused(format!("the stored workflow {name} is not one: {error}"));
     let workflow: Workflow = serde_json::from_str(&row.definition).map_err(damaged)?;
     Ok(Some(Arc::new(CachedVersion {
         name: row.name,

@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "usage: roadstead-worker [healthcheck]\n\nIt is configured by the environment; see docs/configuration.md.";
+const USAGE: &str =
+    "usage: roadstead-worker [healthcheck]\n\nIt is configured by the environment; see docs/configuration.md.";
 /// A wrong configuration or a wrong argument.
 const UNUSABLE: u8 = 2;
 /// Few things here need the processor; more threads would only wake each other.

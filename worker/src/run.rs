@@ -34,7 +34,8 @@ pub async fn run(config: WorkerConfig, log: Logger) -> anyhow::Result<()> {
         .with_context(|| format!("can't listen on {}:{}", config.host, config.port))?;
     info!(log, "listening"; "address" => listener.local_addr()?.to_string());
 
-    let workspace_root = std::path::absolute(&config.workspace_root).context("WORKSPACE_ROOT can't be made absolute")?;
+    let workspace_root =
+        std::path::absolute(&config.workspace_root).context("WORKSPACE_ROOT can't be made absolute")?;
     let worker = Arc::new(assemble(&config, id, log.clone(), workspace_root.clone())?);
     let over = CancellationToken::new();
     let metrics = config.metrics_enabled.then_some(metrics);

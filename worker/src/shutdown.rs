@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Listens from now on; the token is cancelled by the first signal.
 pub fn listen(log: Logger) -> io::Result<CancellationToken> {
-    let mut signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {

@@ -77,8 +77,7 @@ async fn create(config: &AdminConfig, tenant: &str, role: Role, expires_in: Opti
     let prefix = &key[..SHOWN_PREFIX_BYTES];
     let database = database(config);
     let mut connection = explained(database.get().await)?;
-    let created =
-        keys::create(&mut connection, tenant, role.word(), prefix, &secrets::hash(&key), expires_at).await;
+    let created = keys::create(&mut connection, tenant, role.word(), prefix, &secrets::hash(&key), expires_at).await;
     let id = explained(created)?;
     println!("{key}");
     let until = expires_at.map_or_else(|| "never".to_owned(), moment);
@@ -93,7 +92,8 @@ async fn list(config: &AdminConfig) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = listed
         .into_iter()
         .map(|key| {
-            let (created, expires, revoked) = (moment(key.created_at), optional(key.expires_at), optional(key.revoked_at));
+            let (created, expires, revoked) =
+                (moment(key.created_at), optional(key.expires_at), optional(key.revoked_at));
             vec![key.id.to_string(), key.tenant, key.role, key.prefix, created, expires, revoked]
         })
         .collect();

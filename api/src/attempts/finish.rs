@@ -17,7 +17,11 @@ use roadstead_domain::workflow::validate::is_relative_path;
 const MAX_ARTIFACT_ENTRY_BYTES: usize = 2 << 10;
 const MAX_REASON_CODE_BYTES: usize = 100;
 
-pub async fn finish(app: web::Data<App>, request: HttpRequest, mut body: web::Payload) -> Result<HttpResponse, Problem> {
+pub async fn finish(
+    app: web::Data<App>,
+    request: HttpRequest,
+    mut body: web::Payload,
+) -> Result<HttpResponse, Problem> {
     let Caller { attempt, secret_hash } = caller(&request)?;
     let executions = &app.config.executions;
     let max_bytes = MAX_REPORT_BYTES + executions.max_artifacts as usize * MAX_ARTIFACT_ENTRY_BYTES;
@@ -57,7 +61,10 @@ fn check(finish: &Finish, executions: &ExecutionConfig) -> Result<(), Problem> {
     }
     for (place, artifact) in finish.artifacts.iter().enumerate() {
         if !is_artifact(artifact, executions.max_artifact_bytes) {
-            errors.push(format!("/artifacts/{place}"), "must have a relative path, a size within the limit, and a SHA-256 in hex");
+            errors.push(
+                format!("/artifacts/{place}"),
+                "must have a relative path, a size within the limit, and a SHA-256 in hex",
+            );
         }
     }
     if finish.outcome.reason.as_ref().is_some_and(|reason| reason.code.len() > MAX_REASON_CODE_BYTES) {

@@ -33,7 +33,9 @@ pub fn check_segments(segments: &[Segment]) -> Result<(), Problem> {
         return Err(Problem::field("/segments", format!("at most {MAX_SEGMENTS} are accepted at a time")));
     }
     let fits = |segment: &Segment| {
-        i32::try_from(segment.seq).is_ok() && i32::try_from(segment.lines).is_ok() && i64::try_from(segment.size_bytes).is_ok()
+        i32::try_from(segment.seq).is_ok()
+            && i32::try_from(segment.lines).is_ok()
+            && i64::try_from(segment.size_bytes).is_ok()
     };
     match segments.iter().position(|segment| !fits(segment)) {
         Some(place) => Err(Problem::field(format!("/segments/{place}"), "holds a number that is too large")),

@@ -59,7 +59,9 @@ pub async fn start(app: web::Data<App>, request: HttpRequest, mut body: web::Pay
             answer(&app, attempt, &granted).await
         }
         Start::NotCurrent => Err(gone()),
-        Start::Again => Err(Problem::new(Kind::Unavailable, "the same start is being granted; ask again").retry_after(1)),
+        Start::Again => {
+            Err(Problem::new(Kind::Unavailable, "the same start is being granted; ask again").retry_after(1))
+        }
     }
 }
 
@@ -76,7 +78,11 @@ async fn answer(app: &App, attempt: AttemptId, granted: &Granted) -> Result<Http
             Some(inline) => Input::Inline(stored_json(inline)?),
             None if granted.input_bytes == 0 => Input::Inline(RawValue::NULL),
             None => Input::Url {
-                url: app.objects.presign_get(&layout::payload(&granted.tenant, attempt.execution_id), None).await.map_err(unsigned)?,
+                url: app
+                    .objects
+                    .presign_get(&layout::payload(&granted.tenant, attempt.execution_id), None)
+                    .await
+                    .map_err(unsigned)?,
                 size_bytes: granted.input_bytes.unsigned_abs(),
             },
         },

@@ -95,7 +95,8 @@ async fn target(app: &App, tenant: &str, caller: &Caller, upload: &Upload) -> Re
     if matches!(upload.object, Object::Artifact { .. }) && upload.size_bytes > PART_BYTES {
         return Ok(UploadTarget::Multipart { upload_id: app.objects.create_multipart(&key).await? });
     }
-    let PresignedPut { url, headers } = app.objects.presign_put(&key, upload.size_bytes, upload.sha256.as_deref()).await?;
+    let PresignedPut { url, headers } =
+        app.objects.presign_put(&key, upload.size_bytes, upload.sha256.as_deref()).await?;
     Ok(UploadTarget::Put { url, headers })
 }
 

@@ -127,10 +127,17 @@ fn labels(fields: &mut Fields<'_>) -> Option<Value> {
                 format!("a label's key must be 1 to {MAX_LABEL_KEY_CHARS} of the characters a-z A-Z 0-9 . _ / -"),
             );
         } else if value.chars().count() > MAX_LABEL_VALUE_CHARS {
-            errors.push(pointer(&at, key), format!("a label's value may have {MAX_LABEL_VALUE_CHARS} characters at most"));
+            errors.push(
+                pointer(&at, key),
+                format!("a label's value may have {MAX_LABEL_VALUE_CHARS} characters at most"),
+            );
         }
     }
-    if labels.is_empty() { None } else { Some(labels.into_iter().map(|(key, value)| (key, Value::String(value))).collect()) }
+    if labels.is_empty() {
+        None
+    } else {
+        Some(labels.into_iter().map(|(key, value)| (key, Value::String(value))).collect())
+    }
 }
 
 fn is_label_key(key: &str) -> bool {
@@ -195,13 +202,19 @@ mod tests {
     fn exactly_one_of_name_and_definition_is_given() {
         assert_eq!(pointers("{}"), ["/workflow"]);
         assert_eq!(pointers(r#"{"workflow":"a","spec":{"steps":[{"id":"a","command":["x"]}]}}"#), ["/spec"]);
-        assert_eq!(pointers(r#"{"spec":{"steps":[{"id":"a","command":["x"],"needs":["b"]}]}}"#), ["/spec/steps/0/needs/0"]);
+        assert_eq!(
+            pointers(r#"{"spec":{"steps":[{"id":"a","command":["x"],"needs":["b"]}]}}"#),
+            ["/spec/steps/0/needs/0"]
+        );
         assert!(decoded(r#"{"spec":{"steps":[{"id":"a","command":["x"]}]}}"#).is_ok());
     }
 
     #[test]
     fn an_unknown_field_names_the_nearest_known_one() {
         let error = decoded(r#"{"workflow":"a","inputs":1}"#).unwrap_err().remove(0);
-        assert_eq!((error.pointer.as_str(), error.detail.as_str()), ("/inputs", "unknown field `inputs`; did you mean `input`?"));
+        assert_eq!(
+            (error.pointer.as_str(), error.detail.as_str()),
+            ("/inputs", "unknown field `inputs`; did you mean `input`?")
+        );
     }
 }

@@ -36,7 +36,10 @@ enum State {
     Colon,
     /// A comma or an end, or nothing but space when no level is open.
     AfterValue,
-    Text { name: bool, text: Text },
+    Text {
+        name: bool,
+        text: Text,
+    },
     Number(Number),
     /// What must follow of `true`, `false` or `null`.
     Word(&'static [u8]),
@@ -49,7 +52,11 @@ enum Text {
     /// Hex digits to come.
     Hex(u8),
     /// Continuation bytes of UTF-8 to come, and the bounds of the next one.
-    Utf8 { missing: u8, low: u8, high: u8 },
+    Utf8 {
+        missing: u8,
+        low: u8,
+        high: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +98,17 @@ impl Grammar {
                 Ok(self.value())
             }
             State::Word(_) => Err(Unexpected),
-            State::Value | State::FirstValueOrEnd | State::FirstNameOrEnd | State::Name | State::Colon | State::AfterValue => {
-                if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') { Ok(self.between()) } else { self.token(byte) }
+            State::Value
+            | State::FirstValueOrEnd
+            | State::FirstNameOrEnd
+            | State::Name
+            | State::Colon
+            | State::AfterValue => {
+                if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                    Ok(self.between())
+                } else {
+                    self.token(byte)
+                }
             }
         }
     }
@@ -194,14 +210,24 @@ impl Grammar {
                 return Ok(part);
             }
             (Text::Plain, b'\\') => Text::Escape,
-            (Text::Plain, 0x20..0x80) | (Text::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Text::Plain,
+            (Text::Plain, 0x20..0x80) | (Text::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                Text::Plain
+            }
             (Text::Plain, _) => utf8_lead(byte).ok_or(Unexpected)?,
             (Text::Escape, b'u') => Text::Hex(4),
             (Text::Hex(missing), _) if byte.is_ascii_hexdigit() => {
-                if missing == 1 { Text::Plain } else { Text::Hex(missing - 1) }
+                if missing == 1 {
+                    Text::Plain
+                } else {
+                    Text::Hex(missing - 1)
+                }
             }
             (Text::Utf8 { missing, low, high }, _) if (low..=high).contains(&byte) => {
-                if missing == 1 { Text::Plain } else { Text::Utf8 { missing: missing - 1, low: 0x80, high: 0xbf } }
+                if missing == 1 {
+                    Text::Plain
+                } else {
+                    Text::Utf8 { missing: missing - 1, low: 0x80, high: 0xbf }
+                }
             }
             (Text::Escape | Text::Hex(_) | Text::Utf8 { .. }, _) => return Err(Unexpected),
         };
@@ -264,13 +290,59 @@ mod tests {
     #[test]
     fn it_agrees_with_serde_json_on_what_is_near_the_edge() {
         for text in [
-            "", " ", "{}", "[]", "{", "}", "[1,]", "{\"a\":1,}", "{\"a\"}", "{a:1}", "[1 2]", "01", "-", "-0", "1.", ".5", "1e", "1e+", "1E-3", "+1",
-            "nul", "nulll", "true ", "tru e", "\"\\u12\"", "\"\\u12G4\"", "\"\\x\"", "\"a\nb\"", "\"\u{7f}\"", "\"é𝄞\"", "[[]]", "[]]", "{\"a\":[{}]}",
-            "{\"a\":}", "\u{feff}{}", "1 1", "\"\\ud800\"", "[,]", "{,}", "\"", "\"\\",
+            "",
+            " ",
+            "{}",
+            "[]",
+            "{",
+            "}",
+            "[1,]",
+            "{\"a\":1,}",
+            "{\"a\"}",
+            "{a:1}",
+            "[1 2]",
+            "01",
+            "-",
+            "-0",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "1E-3",
+            "+1",
+            "nul",
+            "nulll",
+            "true ",
+            "tru e",
+            "\"\\u12\"",
+            "\"\\u12G4\"",
+            "\"\\x\"",
+            "\"a\nb\"",
+            "\"\u{7f}\"",
+            "\"é𝄞\"",
+            "[[]]",
+            "[]]",
+            "{\"a\":[{}]}",
+            "{\"a\":}",
+            "\u{feff}{}",
+            "1 1",
+            "\"\\ud800\"",
+            "[,]",
+            "{,}",
+            "\"",
+            "\"\\",
         ] {
             agree(text.as_bytes());
         }
-        for bytes in [&b"\"\xff\""[..], b"\"\xc0\x80\"", b"\"\xed\xa0\x80\"", b"\"\xf4\x90\x80\x80\"", b"\"\xe2\x82\"", b"\xc3\xa9", b"\"\xf0\x90\x80\x80\""] {
+        for bytes in [
+            &b"\"\xff\""[..],
+            b"\"\xc0\x80\"",
+            b"\"\xed\xa0\x80\"",
+            b"\"\xf4\x90\x80\x80\"",
+            b"\"\xe2\x82\"",
+            b"\xc3\xa9",
+            b"\"\xf0\x90\x80\x80\"",
+        ] {
             agree(bytes);
         }
     }

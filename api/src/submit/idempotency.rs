@@ -19,7 +19,9 @@ pub fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem>
         Ok(key) if well_formed => Ok(Some(key.to_owned())),
         _ => Err(Problem::new(
             Kind::InvalidRequest,
-            format!("the header Idempotency-Key must be given once and be 1 to {MAX_KEY_BYTES} visible ASCII characters"),
+            format!(
+                "the header Idempotency-Key must be given once and be 1 to {MAX_KEY_BYTES} visible ASCII characters"
+            ),
         )),
     }
 }

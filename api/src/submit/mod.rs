@@ -165,7 +165,9 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
         };
         let input = members.input;
         if input.is_some_and(|input| input.len() > MAX_INLINE_BYTES) {
-            let detail = format!("{at}/input: in a batch an input may have {MAX_INLINE_BYTES} bytes at most; submit this execution by itself");
+            let detail = format!(
+                "{at}/input: in a batch an input may have {MAX_INLINE_BYTES} bytes at most; submit this execution by itself"
+            );
             return Err(Problem::new(Kind::TooLarge, detail));
         }
         let Some(wanted) = decode::decode(members, &at, &mut errors) else { continue };
@@ -181,8 +183,9 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
 /// The body as text that may be looked at.
 fn text(body: &Bytes) -> Result<&str, Problem> {
     roadstead_domain::json::scan(body).map_err(json_body::unacceptable)?;
-    std::str::from_utf8(body)
-        .map_err(|error| Problem::new(Kind::InvalidJson, format!("the body is not UTF-8: byte {}", error.valid_up_to())))
+    std::str::from_utf8(body).map_err(|error| {
+        Problem::new(Kind::InvalidJson, format!("the body is not UTF-8: byte {}", error.valid_up_to()))
+    })
 }
 
 async fn made(

@@ -29,7 +29,12 @@ impl Payload {
     }
 
     /// Stores what streams in, in a task of its own: it ends, and cleans up, whatever becomes of the request.
-    pub async fn put_stream<S>(objects: &Objects, tenant: &str, id: ExecutionId, content: S) -> Result<Self, ObjectsError>
+    pub async fn put_stream<S>(
+        objects: &Objects,
+        tenant: &str,
+        id: ExecutionId,
+        content: S,
+    ) -> Result<Self, ObjectsError>
     where
         S: futures_util::Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {

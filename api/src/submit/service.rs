@@ -45,7 +45,9 @@ pub async fn accept(
     idempotency: Option<IdempotencyKey>,
     executions: Vec<NewExecution>,
 ) -> Result<Vec<Execution>, Problem> {
-    let bound = tenant.max_queued.unwrap_or_else(|| i64::try_from(app.config.executions.max_queued_per_tenant).unwrap_or(i64::MAX));
+    let bound = tenant
+        .max_queued
+        .unwrap_or_else(|| i64::try_from(app.config.executions.max_queued_per_tenant).unwrap_or(i64::MAX));
     let reservation = match app.quotas.reserve(&tenant.name, executions.len(), bound).await {
         Ok(reservation) => reservation,
         Err(problem) => return repeated_or(app, tenant, idempotency.as_ref(), problem).await,

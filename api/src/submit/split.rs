@@ -22,7 +22,8 @@ pub fn batch(text: &str) -> Result<Vec<&RawValue>, Problem> {
     match serde_json::from_str::<Items<'_>>(executions.get()) {
         Ok(items) => Ok(items.0),
         Err(_) => {
-            let value: serde_json::Value = serde_json::from_str(executions.get()).map_err(|error| json_body::invalid(&error))?;
+            let value: serde_json::Value =
+                serde_json::from_str(executions.get()).map_err(|error| json_body::invalid(&error))?;
             Err(Problem::field("/executions", format!("must be an array, not {}", kind(&value))))
         }
     }
@@ -170,27 +171,37 @@ impl Splitter {
         }
         if self.others.len() + bytes.len() > self.max_others_bytes {
             let max = self.max_others_bytes;
-            return Err(Problem::new(Kind::TooLarge, format!("a submission without its input may have {max} bytes at most")));
+            return Err(Problem::new(
+                Kind::TooLarge,
+                format!("a submission without its input may have {max} bytes at most"),
+            ));
         }
         self.others.extend_from_slice(bytes);
         Ok(())
     }
 
     fn name_is_input(&self) -> bool {
-        self.name.len() <= MAX_INPUT_NAME_BYTES && serde_json::from_slice::<String>(&self.name).is_ok_and(|name| name == INPUT)
+        self.name.len() <= MAX_INPUT_NAME_BYTES
+            && serde_json::from_slice::<String>(&self.name).is_ok_and(|name| name == INPUT)
     }
 
     /// The submission without its input, if it was whole; and whether there was an input.
     pub fn finish(self) -> Result<(String, bool), Problem> {
         if !self.grammar.is_complete() {
-            return Err(Problem::new(Kind::InvalidJson, format!("the body is not valid JSON: it ends early, at byte {}", self.offset)));
+            return Err(Problem::new(
+                Kind::InvalidJson,
+                format!("the body is not valid JSON: it ends early, at byte {}", self.offset),
+            ));
         }
         let others = String::from_utf8(self.others).map_err(Problem::internal)?;
         Ok((others, self.had_input))
     }
 
     fn unexpected(&self, at: usize) -> Problem {
-        Problem::new(Kind::InvalidJson, format!("the body is not valid JSON: byte {} is unexpected", self.offset + at as u64))
+        Problem::new(
+            Kind::InvalidJson,
+            format!("the body is not valid JSON: byte {} is unexpected", self.offset + at as u64),
+        )
     }
 }
 
@@ -212,7 +223,11 @@ mod tests {
     #[test]
     fn the_input_comes_out_with_its_bytes_wherever_the_text_is_cut() {
         for (text, others, input) in [
-            (r#"{"a":{"input":1},"input": {"b":"x\"é", "c":[1 , 2]} ,"d":0}"#, r#"{"a":{"input":1},"input": null ,"d":0}"#, r#"{"b":"x\"é", "c":[1 , 2]}"#),
+            (
+                r#"{"a":{"input":1},"input": {"b":"x\"é", "c":[1 , 2]} ,"d":0}"#,
+                r#"{"a":{"input":1},"input": null ,"d":0}"#,
+                r#"{"b":"x\"é", "c":[1 , 2]}"#,
+            ),
             (r#"{"inp\u0075t":-1.5}"#, r#"{"inp\u0075t":null}"#, "-1.5"),
             (r#"{"inputs":"input"}"#, r#"{"inputs":"input"}"#, ""),
             (r#"["input",1]"#, r#"["input",1]"#, ""),

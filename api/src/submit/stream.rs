@@ -154,7 +154,10 @@ impl Sink {
     async fn push(&mut self, piece: Bytes) -> Result<(), Problem> {
         self.size_bytes += piece.len() as u64;
         if self.size_bytes > self.max_bytes {
-            return Err(Problem::new(Kind::TooLarge, format!("/input: an input may have {} bytes at most", self.max_bytes)));
+            return Err(Problem::new(
+                Kind::TooLarge,
+                format!("/input: an input may have {} bytes at most", self.max_bytes),
+            ));
         }
         if self.upload.is_none() {
             if self.small.len() + piece.len() <= MAX_INLINE_BYTES {

@@ -66,6 +66,7 @@ pub async fn run(args: DevArgs, output: Output, environment: &Environment) -> Re
     }
     let supervisor = Supervisor::new(ledger, move |notice| announce::notice(output.format, &notice));
     processes::adopt_orphans()?;
+    processes::hide_memory()?;
 
     let outcome = tokio::select! {
         outcome = bring_up(&args, output, environment, &folder, &supervisor, programs) => outcome,

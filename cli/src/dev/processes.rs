@@ -69,6 +69,12 @@ pub fn adopt_orphans() -> Result<(), DevError> {
     rustix::process::set_child_subreaper(this).map_err(|e| DevError::io("can't adopt orphans")(e.into()))
 }
 
+/// Closes our memory, which holds the stack's credentials, to the workflows' steps: they run as the same user.
+pub fn hide_memory() -> Result<(), DevError> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| DevError::io("can't hide memory")(e.into()))
+}
+
 fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }

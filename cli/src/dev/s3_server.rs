@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const DRAIN: Duration = Duration::from_secs(3);
 
 pub async fn run(args: &DevS3Args) -> Result<(), Failure> {
+    super::processes::hide_memory()?;
     let lines: Vec<String> = std::io::stdin().lines().take(2).collect::<Result<_, _>>()?;
     let [access_key_id, secret_access_key] = lines.as_slice() else {
         return Err(Failure::Usage(

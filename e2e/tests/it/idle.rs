@@ -19,10 +19,17 @@ async fn an_idle_system_leaves_redis_and_postgresql_alone() {
         if commands < 4 { Ok(()) } else { Err(format!("{commands} commands in 2 s")) }
     })
     .await;
-    let (commands, transactions) = spent(&scene, WATCHED).await;
-    assert!(commands < WATCHED.as_secs() as i64, "{commands} Redis commands in {WATCHED:?}");
-    // Three processes, each at most once in its reconcile interval of 30 s, and the supervisor's lease.
-    assert!(transactions <= 6, "{transactions} PostgreSQL transactions in {WATCHED:?}");
+    // PostgreSQL tells of a transaction up to ten seconds late: what ended before may be counted once, what goes on is counted every time.
+    let mut looks = Vec::new();
+    for _ in 0..3 {
+        let look @ (commands, transactions) = spent(&scene, WATCHED).await;
+        // Three processes, each at most once in its reconcile interval of 30 s, and the supervisor's lease.
+        if commands < WATCHED.as_secs() as i64 && transactions <= 6 {
+            return;
+        }
+        looks.push(look);
+    }
+    panic!("(Redis commands, PostgreSQL transactions) in {WATCHED:?}, three times: {looks:?}");
 }
 
 /// Redis commands and PostgreSQL transactions that others than this test made in that time.

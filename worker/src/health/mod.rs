@@ -88,9 +88,7 @@ impl Desk {
         match (request.uri().path(), &self.metrics) {
             ("/livez", _) => self.probe.liveness(),
             ("/readyz", _) => self.probe.readiness().await,
-            ("/metrics", Some(metrics)) => {
-                with_type(StatusCode::OK, PROMETHEUS_TEXT, metrics.render())
-            }
+            ("/metrics", Some(metrics)) => with_type(StatusCode::OK, PROMETHEUS_TEXT, metrics.render()),
             _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()),
         }
     }

@@ -91,7 +91,8 @@ async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State
 pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> StoreResult<()> {
     let held = worker.launcher.held();
     let late = overdue::overdue(connection, MAX_OVERDUE).await?;
-    let late = late.into_iter().map(|late| (late.attempt, cause(late.why))).filter(|(attempt, _)| held.contains(attempt));
+    let late =
+        late.into_iter().map(|late| (late.attempt, cause(late.why))).filter(|(attempt, _)| held.contains(attempt));
     let over = overdue::surplus(connection, &worker.id, &held).await?;
     for (attempt, cause) in late.chain(over.into_iter().map(|attempt| (attempt, StopCause::Over))) {
         warn!(worker.log, "ending an attempt"; "execution_id" => %attempt.execution_id, "attempt" => attempt.attempt,
@@ -161,9 +162,7 @@ async fn witness(worker: &Worker, tenant: &str, attempt: AttemptId, end: &End) -
 
 fn seen(end: &End) -> Witness {
     match end {
-        End::NotStarted { reason, retryable } => {
-            Witness::StartFailed { reason: reason.clone(), retryable: *retryable }
-        }
+        End::NotStarted { reason, retryable } => Witness::StartFailed { reason: reason.clone(), retryable: *retryable },
         End::Stopped(StopCause::StartTimeout) => Witness::StartFailed {
             reason: Reason::new("start_timeout", "no start was granted in time"),
             retryable: true,

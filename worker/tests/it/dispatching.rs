@@ -49,7 +49,9 @@ async fn a_berth_stays_taken_until_the_process_is_gone() {
     world.report(first.attempt).await;
     world.wait_for_state(first.attempt.execution_id, State::Succeeded).await;
     // The supervisor has looked for forgotten berths several times by then.
-    world.sql("UPDATE attempts SET finished_at = finished_at - interval '10 seconds' WHERE finished_at IS NOT NULL").await;
+    world
+        .sql("UPDATE attempts SET finished_at = finished_at - interval '10 seconds' WHERE finished_at IS NOT NULL")
+        .await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(running.launcher.all_launched().len(), 1);
     running.launcher.end(first.attempt, End::Reported);
@@ -128,7 +130,11 @@ async fn a_stopped_worker_leaves_no_lease_and_no_consumer() {
     running.launcher.launched(1).await;
     running.stop().await;
     let mut connection = world.connection().await;
-    assert_eq!(query::get(&mut connection, "t", id).await.unwrap().unwrap().state, State::Launching, "it reports by itself");
+    assert_eq!(
+        query::get(&mut connection, "t", id).await.unwrap().unwrap().state,
+        State::Launching,
+        "it reports by itself"
+    );
     for name in ["supervisor", &overdue::presence("one")] {
         assert!(lease::acquire(&mut connection, name, "another", Duration::from_secs(5)).await.unwrap(), "{name}");
     }

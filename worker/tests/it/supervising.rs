@@ -155,8 +155,7 @@ async fn a_launch_that_its_worker_did_not_get_done_is_done_by_another() {
     let world = World::new().await;
     let id = world.submit(vec![execution()]).await[0];
     let wanted = [Wanted { tenant: "t".to_owned(), id, launch_hash: Some(secrets::hash("lost")) }];
-    let claims =
-        claim::claim(&mut *world.connection().await, &wanted, "dead", 4, settings(4).launch).await.unwrap();
+    let claims = claim::claim(&mut *world.connection().await, &wanted, "dead", 4, settings(4).launch).await.unwrap();
     assert!(matches!(claims[&id], Claim::Claimed { attempt: 1, .. }));
     world.sql("UPDATE attempts SET launch_lease_expires_at = now() - interval '1 second'").await;
     let running = world.start("alive", settings(4));

@@ -4,7 +4,7 @@ use reqwest::Method;
 use roadstead_e2e::answers::Checked;
 use roadstead_e2e::scene::{Executions, Scene};
 use roadstead_e2e::submission::command;
-use roadstead_testkit::PATIENCE;
+use roadstead_testkit::{PATIENCE, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -162,4 +162,51 @@ async fn broken_http_is_refused_or_dropped_and_harms_nobody() {
     scene.api.anonymous().get("/readyz").await.expect(200);
     assert!(scene.api.is_running());
     assert_eq!(scene.rows().await, before);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_in_the_middle_leaves_nothing() {
+    let scene = Scene::idle(&[]).await;
+    let key = scene.stack.key(roadstead_e2e::scene::TENANT, "submit").await;
+    let before = scene.rows().await;
+    let spec = command(&["true"])["spec"].to_string();
+    let head = format!(
+        "POST /v1/executions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+    );
+    for sent in [10, 200_000, 3_000_000] {
+        let begun = format!("{{\"spec\":{spec},\"input\":\"{}", "x".repeat(sent));
+        let whole = format!("{head}content-length: {}\r\n\r\n{begun}", begun.len() + 1_000);
+        let answer = raw(&scene, whole.as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+        let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{begun}\r\n", begun.len());
+        let answer = raw(&scene, chunked.as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    wait_for("what was begun to be removed", PATIENCE, async || {
+        let keys = scene.stack.s3.keys(&scene.stack.content_bucket);
+        if keys.is_empty() { Ok(()) } else { Err(format!("{keys:?}")) }
+    })
+    .await;
+    assert_eq!(scene.rows().await, before);
+}
+
+#[tokio::test]
+async fn a_client_may_ask_before_it_sends() {
+    let scene = Scene::idle(&[]).await;
+    let key = scene.stack.key(roadstead_e2e::scene::TENANT, "submit").await;
+    let body = command(&["true"]).to_string();
+    let mut stream = TcpStream::connect(scene.api.url().strip_prefix("http://").unwrap()).await.unwrap();
+    let head = format!(
+        "POST /v1/executions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 202");
 }

@@ -142,3 +142,59 @@ async fn an_ended_execution_can_be_submitted_again_and_a_live_one_can_not() {
     scene.ask(&format!("/v1/executions/{waiting}/retry")).await.problem(409, "conflict");
     scene.ask(&format!("/v1/executions/{first}/cancel")).await.problem(409, "conflict");
 }
+
+#[tokio::test]
+async fn the_timeline_and_the_attempts_are_told_as_they_happen() {
+    let scene = Scene::new().await;
+    let go = scene.file("go");
+    let id = scene.submit(&shell(&wait_for_file(&go))).await;
+    let path = format!("/v1/executions/{id}");
+    let mut events = Events::of(&scene, &format!("{path}/events"), &[]).await;
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "started") {
+        let event = events.next().await.unwrap();
+        kinds.push(event.json()["kind"].as_str().unwrap().to_owned());
+    }
+    let mut attempts = Events::of(&scene, &format!("{path}/attempts"), &[]).await;
+    assert_eq!(attempts.next().await.unwrap().json()["state"], "running");
+    std::fs::write(&go, "").unwrap();
+    let rest = events.rest().await;
+    assert_eq!(rest[0].json()["kind"], "succeeded");
+    assert_eq!((rest[1].event.as_str(), &rest[1].json()["state"]), ("end", &json!("succeeded")));
+    let rest = attempts.rest().await;
+    let (end, last) = (&rest[rest.len() - 1], &rest[rest.len() - 2]);
+    assert_eq!((end.event.as_str(), &last.json()["state"]), ("end", &json!("succeeded")));
+    assert_eq!(last.json()["steps"][0]["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn those_who_wait_hold_nobody_up() {
+    let scene = Scene::idle(&[]).await;
+    let waiting = scene.submit(&command(&["true"])).await;
+    let path = format!("/v1/executions/{waiting}");
+    let held = (0..200).map(|_| {
+        let (client, path) = (scene.client.clone(), format!("{path}?wait=60s"));
+        tokio::spawn(async move { client.get(&path).await.ok(200) })
+    });
+    let held: Vec<_> = held.collect();
+    let mut logs = Vec::new();
+    for _ in 0..50 {
+        logs.push(Events::of(&scene, &format!("{path}/logs?follow=true"), &[]).await);
+    }
+    let began = Instant::now();
+    scene.submit(&command(&["true"])).await;
+    scene.get("/v1/executions").await.ok(200);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    scene.ask(&format!("{path}/cancel")).await.ok(202);
+    for held in held {
+        assert_eq!(held.await.unwrap()["state"], "cancelled");
+    }
+    for log in logs {
+        assert_eq!(log.rest().await.last().unwrap().json()["state"], "cancelled");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "nobody waited for the time that was asked for: {:?}",
+        began.elapsed()
+    );
+}

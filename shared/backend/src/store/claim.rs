@@ -182,11 +182,7 @@ RETURNING a.execution_id, a.attempt";
 
 /// Gives back the berths of a worker's attempts whose end is recorded and whose process or pod it saw end. Answers whose berths these were;
 /// of the others some are still to be settled.
-pub async fn release(
-    connection: &mut Connection,
-    worker: &str,
-    gone: &[AttemptId],
-) -> StoreResult<HashSet<AttemptId>> {
+pub async fn release(connection: &mut Connection, worker: &str, gone: &[AttemptId]) -> StoreResult<HashSet<AttemptId>> {
     let rows: Vec<ReleasedRow> = statement(RELEASE)
         .bind::<Array<SqlUuid>, Vec<Uuid>>(gone.iter().map(|a| a.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(gone.iter().map(|a| a.attempt).collect())

@@ -131,11 +131,14 @@ pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreR
         bind_rows(statement(INSERT), batch).execute(connection).await?;
         return Ok(vec![Submitted::Recorded; batch.len()]);
     }
-    let kept: Vec<KeptKey> = bind_keys(bind_rows(statement(INSERT_KEYED), batch), batch, &keyed).load(connection).await?;
+    let kept: Vec<KeptKey> =
+        bind_keys(bind_rows(statement(INSERT_KEYED), batch), batch, &keyed).load(connection).await?;
     let kept: HashSet<Uuid> = kept.into_iter().map(|row| row.first_id).collect();
     let mut answers: Vec<Option<Submitted>> = batch
         .iter()
-        .map(|s| (s.idempotency.is_none() || first_id(s).is_some_and(|id| kept.contains(&id))).then_some(Submitted::Recorded))
+        .map(|s| {
+            (s.idempotency.is_none() || first_id(s).is_some_and(|id| kept.contains(&id))).then_some(Submitted::Recorded)
+        })
         .collect();
     if answers.iter().any(Option::is_none) {
         answer_repeats(connection, batch, &mut answers).await?;

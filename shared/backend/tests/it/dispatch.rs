@@ -119,7 +119,11 @@ async fn what_a_dead_worker_took_comes_again() {
     assert_eq!(first.iter().map(|t| t.id).collect::<Vec<_>>(), all[..1]);
     dispatch.done(&first).await.unwrap();
     let second = dispatch.reclaim("me", Duration::ZERO, 10).await.unwrap();
-    assert_eq!(second.iter().map(|t| t.id).collect::<Vec<_>>(), all[1..2], "in its place, and not what nobody was given");
+    assert_eq!(
+        second.iter().map(|t| t.id).collect::<Vec<_>>(),
+        all[1..2],
+        "in its place, and not what nobody was given"
+    );
     assert_eq!(take(&dispatch, 10).await.len(), 1);
 }
 

@@ -3,10 +3,10 @@
 use chrono::Utc;
 use roadstead_backend::config::{LaunchTimes, PostgresConfig, RedisConfig, Secret};
 use roadstead_backend::dispatch::{Dispatch, Share, Stream};
+use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::submit::{NewExecution, Submission, Submitted, submit};
 use roadstead_backend::store::{Connection, Database, database, query, start, tenants};
-use roadstead_backend::secrets;
 use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::{AttemptId, ExecutionId};

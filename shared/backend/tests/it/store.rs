@@ -12,7 +12,9 @@ use roadstead_backend::store::overdue::{self, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, settle_one};
 use roadstead_backend::store::start::{self, Start};
 use roadstead_backend::store::submit::{IdempotencyKey, Submission, Submitted, submit};
-use roadstead_backend::store::{Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows};
+use roadstead_backend::store::{
+    Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows,
+};
 use roadstead_domain::attempt::protocol::{Artifact, ResultReport, Segment, Status};
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
@@ -46,11 +48,16 @@ async fn one_execution_goes_all_the_way_and_its_timeline_says_so() {
     let Start::Granted(granted) = ask_start(c, attempt, CREDENTIAL, SESSION).await else { panic!() };
     assert_eq!(granted.input.as_deref(), Some("{\"a\": 1.50}"), "the bytes that were submitted");
     let mut finish = finish(Status::Succeeded);
-    finish.result =
-        Some(ResultReport { size_bytes: 7, inline: Some(serde_json::value::RawValue::from_string("[1, 2 ]".into()).unwrap()) });
+    finish.result = Some(ResultReport {
+        size_bytes: 7,
+        inline: Some(serde_json::value::RawValue::from_string("[1, 2 ]".into()).unwrap()),
+    });
     finish.segments = vec![Segment { seq: 0, size_bytes: 10, lines: 1 }];
     let reports = [Report { attempt, session_hash: secrets::hash(SESSION), finish }];
-    assert!(matches!(finishing::finish(c, &reports).await.unwrap()[0], Finished::Settled { state: State::Succeeded, .. }));
+    assert!(matches!(
+        finishing::finish(c, &reports).await.unwrap()[0],
+        Finished::Settled { state: State::Succeeded, .. }
+    ));
     let row = query::get(c, "t", id).await.unwrap().unwrap();
     assert_eq!((row.state, row.attempt, row.result.as_deref()), (State::Succeeded, 1, Some("[1, 2 ]")));
     assert_eq!(kinds(c, id).await, ["submitted", "claimed", "launched", "started", "succeeded"]);
@@ -126,7 +133,11 @@ async fn a_berth_whose_launcher_died_is_given_back_after_a_grace() {
     sql(c, "UPDATE attempts SET finished_at = finished_at - interval '3 seconds'").await;
     let presence = overdue::presence("worker-1");
     assert!(lease::acquire(c, &presence, "worker-1", Duration::from_secs(6)).await.unwrap());
-    assert_eq!(overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(), 0, "its worker is there to see it");
+    assert_eq!(
+        overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(),
+        0,
+        "its worker is there to see it"
+    );
     lease::release(c, &presence, "worker-1").await.unwrap();
     assert_eq!(overdue::release_forgotten(c, Duration::from_secs(2)).await.unwrap(), 1);
     assert_eq!(claim::berths(c).await.unwrap().live, 1, "the live one {live} keeps its own");
@@ -202,7 +213,10 @@ async fn a_stale_attempt_can_change_nothing() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     let first = running(c).await;
-    assert_eq!(settle_one(c, first, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(
+        settle_one(c, first, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(),
+        Some(State::Scheduled)
+    );
     assert_eq!(beat(c, first, SESSION).await, None);
     assert_eq!(report(c, first, SESSION, Status::Succeeded).await, Finished::Before);
     assert_eq!(state(c, first.execution_id).await, "scheduled");
@@ -223,7 +237,10 @@ async fn a_report_whose_reply_was_lost_is_answered_again() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     let attempt = running(c).await;
-    assert!(matches!(report(c, attempt, SESSION, Status::Failed).await, Finished::Settled { state: State::Scheduled, .. }));
+    assert!(matches!(
+        report(c, attempt, SESSION, Status::Failed).await,
+        Finished::Settled { state: State::Scheduled, .. }
+    ));
     assert_eq!(report(c, attempt, SESSION, Status::Failed).await, Finished::Before);
     assert_eq!(report(c, attempt, "another", Status::Succeeded).await, Finished::NotCurrent);
 }
@@ -284,7 +301,10 @@ async fn a_cancel_before_the_start_refuses_the_start() {
     let attempt = claimed(c, id).await;
     assert!(matches!(cancel(c, "t", id).await.unwrap(), Cancel::Accepted(_)));
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::NotCurrent));
-    assert_eq!(settle_one(c, attempt, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), Some(State::Cancelled));
+    assert_eq!(
+        settle_one(c, attempt, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(),
+        Some(State::Cancelled)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,12 +339,16 @@ async fn deadlines_are_found_and_settle_by_kind() {
     let silent = running(c).await;
     let fresh = running(c).await;
     sql(c, &format!("UPDATE attempts SET start_deadline = now() - interval '1 second', lease_expires_at = now() - interval '1 second' WHERE execution_id <> '{}'", fresh.execution_id)).await;
-    let mut found: Vec<_> = overdue::overdue(c, 10).await.unwrap().into_iter().map(|late| (late.attempt, late.why)).collect();
+    let mut found: Vec<_> =
+        overdue::overdue(c, 10).await.unwrap().into_iter().map(|late| (late.attempt, late.why)).collect();
     found.sort_by_key(|(id, _)| *id != unstarted);
     assert_eq!(found, [(unstarted, Overdue::Start), (silent, Overdue::Lease)]);
     let failed = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
     assert_eq!(settle_one(c, unstarted, &Observer::Supervisor, failed, true).await.unwrap(), Some(State::Scheduled));
-    assert_eq!(settle_one(c, silent, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(
+        settle_one(c, silent, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(),
+        Some(State::Scheduled)
+    );
     assert_eq!(claim::berths(c).await.unwrap().live, 1);
 }
 
@@ -341,11 +365,17 @@ async fn a_heartbeat_renews_the_lease_and_keeps_reports() {
         segments: vec![Segment { seq: 0, size_bytes: 5, lines: 1 }],
     };
     for _ in 0..2 {
-        assert!(heartbeat(c, std::slice::from_ref(&full), LEASE).await.unwrap()[0].is_some(), "also when the reply was lost");
+        assert!(
+            heartbeat(c, std::slice::from_ref(&full), LEASE).await.unwrap()[0].is_some(),
+            "also when the reply was lost"
+        );
     }
     assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 0);
     assert_eq!(query::log_segments(c, "t", attempt.execution_id, 1, 0).await.unwrap().len(), 1);
-    assert_eq!(query::attempts(c, "t", attempt.execution_id).await.unwrap()[0].steps.as_deref(), Some(r#"[{"id":"a"}]"#));
+    assert_eq!(
+        query::attempts(c, "t", attempt.execution_id).await.unwrap()[0].steps.as_deref(),
+        Some(r#"[{"id":"a"}]"#)
+    );
     assert_eq!(beat(c, attempt, "another").await, None);
 }
 
@@ -357,7 +387,8 @@ async fn after_any_answered_heartbeat_the_lease_lasts_as_long_as_the_executor_co
     for left in [89, 61, 31, 1] {
         sql(c, &format!("UPDATE attempts SET lease_expires_at = now() + interval '{left} seconds'")).await;
         assert!(beat(c, attempt, SESSION).await.is_some());
-        let promised = "DO $$ BEGIN ASSERT (SELECT lease_expires_at >= now() + interval '89.5 seconds' FROM attempts); END $$";
+        let promised =
+            "DO $$ BEGIN ASSERT (SELECT lease_expires_at >= now() + interval '89.5 seconds' FROM attempts); END $$";
         sql(c, promised).await;
     }
 }
@@ -437,7 +468,11 @@ async fn an_abandoned_launch_is_taken_over_by_one_and_the_old_credential_is_void
     launch::launched(c, "worker-1", &[attempt]).await.unwrap();
     assert_eq!(kinds(c, id).await.iter().filter(|k| *k == "launched").count(), 0, "worker-1 no longer speaks for it");
     let late = Observer::Launcher { worker: "worker-1".into() };
-    assert_eq!(settle_one(c, attempt, &late, Witness::Lost(reason()), true).await.unwrap(), None, "its own process ended");
+    assert_eq!(
+        settle_one(c, attempt, &late, Witness::Lost(reason()), true).await.unwrap(),
+        None,
+        "its own process ended"
+    );
     claim::release(c, "worker-1", &[attempt]).await.unwrap();
     assert_eq!((state(c, id).await.as_str(), claim::berths(c).await.unwrap().live), ("running", 1));
 }
@@ -457,7 +492,10 @@ async fn an_idempotency_key_answers_the_same_and_refuses_another_body() {
     let [Submitted::Repeated(again), Submitted::KeyReused, Submitted::Recorded] = &answers[..] else {
         panic!("{answers:?}")
     };
-    assert_eq!(again.iter().map(|e| e.id).collect::<Vec<_>>(), first.executions.iter().map(|e| e.id).collect::<Vec<_>>());
+    assert_eq!(
+        again.iter().map(|e| e.id).collect::<Vec<_>>(),
+        first.executions.iter().map(|e| e.id).collect::<Vec<_>>()
+    );
     assert_eq!(query::list(c, "t", &query::Filter { limit: 10, ..Default::default() }).await.unwrap().len(), 2);
 }
 
@@ -525,7 +563,11 @@ async fn the_relay_finds_what_is_not_in_redis_in_order() {
     relay::mark(c, "t", &ids[2..4], true).await.unwrap();
     assert_eq!(relay::waiting(c, "t", Priority::Normal, 10).await.unwrap(), ids[4..]);
     let margin = Duration::from_millis(500);
-    assert_eq!(relay::forget_lost(c, "t", Priority::Normal, Some(ids[2]), margin).await.unwrap(), 2, "older than the head");
+    assert_eq!(
+        relay::forget_lost(c, "t", Priority::Normal, Some(ids[2]), margin).await.unwrap(),
+        2,
+        "older than the head"
+    );
     assert_eq!(relay::forget_lost(c, "t", Priority::Normal, None, margin).await.unwrap(), 2, "an empty stream");
     relay::mark(c, "t", &ids, true).await.unwrap();
     assert_eq!(relay::forget_all(c).await.unwrap(), 5);
@@ -545,8 +587,7 @@ async fn every_tenant_and_priority_with_a_backlog_is_found() {
             }
         }
     }
-    let found: Vec<_> =
-        relay::backlogs(c).await.unwrap().into_iter().map(|b| (b.tenant, b.priority)).collect();
+    let found: Vec<_> = relay::backlogs(c).await.unwrap().into_iter().map(|b| (b.tenant, b.priority)).collect();
     let expected = [("t", Priority::High), ("t", Priority::Low), ("u", Priority::High), ("u", Priority::Low)];
     assert_eq!(found, expected.map(|(tenant, priority)| (tenant.to_owned(), priority)));
     assert!(relay::believed_streams(c).await.unwrap().is_empty());

@@ -45,11 +45,7 @@ impl Children {
     }
 
     /// Enters what `spawn` makes, if there is a place.
-    pub fn adopt(
-        &self,
-        attempt: AttemptId,
-        spawn: impl FnOnce() -> io::Result<Child>,
-    ) -> io::Result<(Child, Orders)> {
+    pub fn adopt(&self, attempt: AttemptId, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<(Child, Orders)> {
         let place = self.take_place()?;
         let _nobody_looks = self.spawning.read().unwrap_or_else(PoisonError::into_inner);
         let child = spawn()?;
@@ -69,7 +65,11 @@ impl Children {
             *live += usize::from(free);
             free
         });
-        if taken { Ok(Place(Some(&self.live))) } else { Err(io::Error::other("this worker has as many as the cap allows")) }
+        if taken {
+            Ok(Place(Some(&self.live)))
+        } else {
+            Err(io::Error::other("this worker has as many as the cap allows"))
+        }
     }
 
     /// Its exit status was taken.
