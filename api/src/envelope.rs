@@ -135,7 +135,7 @@ mod tests {
         let service = init_service(
             actix_web::App::new()
                 .wrap(from_fn(envelop))
-                .route("/refuses", web::get().to(refusing))
+                .service(web::resource("/refuses").route(web::get().to(refusing)))
                 .default_service(web::to(no_such_route)),
         );
         let response = call_service(&service.await, request.to_request()).await;

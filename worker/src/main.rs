@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => begin(work),
-        ["healthcheck"] => begin(healthcheck),
+        ["healthcheck"] => begin(|config, _| healthcheck(&config)),
         ["--version" | "-V"] => {
             println!("roadstead-worker {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -79,7 +79,7 @@ fn work(config: WorkerConfig, shown: BTreeMap<&'static str, String>) -> ExitCode
     }
 }
 
-fn healthcheck(config: WorkerConfig, _shown: BTreeMap<&'static str, String>) -> ExitCode {
+fn healthcheck(config: &WorkerConfig) -> ExitCode {
     let checked = runtime().and_then(|runtime| runtime.block_on(health::check::healthcheck(config.host, config.port)));
     match checked {
         Ok(()) => ExitCode::SUCCESS,

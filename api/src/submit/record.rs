@@ -81,12 +81,14 @@ impl Recorder {
             let tenant = &submission.tenant;
             for row in submission.executions.iter_mut().filter(|row| row.run_at.is_none()) {
                 let known = asked.iter().find(|(s, _)| s.priority == row.priority && s.tenant == *tenant);
-                row.enqueued = known.map(|(_, takes)| *takes).unwrap_or_else(|| {
+                row.enqueued = if let Some((_, takes)) = known {
+                    *takes
+                } else {
                     let stream = Stream { tenant: tenant.clone(), priority: row.priority };
                     let takes = self.enqueuer.takes(&stream);
                     asked.push((stream, takes));
                     takes
-                });
+                };
             }
         }
     }

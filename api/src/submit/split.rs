@@ -19,14 +19,12 @@ pub fn batch(text: &str) -> Result<Vec<&RawValue>, Problem> {
     let members: Batch<'_> = serde_json::from_str(text).map_err(|error| json_body::invalid(&error))?;
     members.errors.into_result(()).map_err(Problem::fields)?;
     let Some(executions) = members.executions else { return Err(Problem::field("/executions", "is missing")) };
-    match serde_json::from_str::<Items<'_>>(executions.get()) {
-        Ok(items) => Ok(items.0),
-        Err(_) => {
-            let value: serde_json::Value =
-                serde_json::from_str(executions.get()).map_err(|error| json_body::invalid(&error))?;
-            Err(Problem::field("/executions", format!("must be an array, not {}", kind(&value))))
-        }
+    if let Ok(items) = serde_json::from_str::<Items<'_>>(executions.get()) {
+        return Ok(items.0);
     }
+    let value: serde_json::Value =
+        serde_json::from_str(executions.get()).map_err(|error| json_body::invalid(&error))?;
+    Err(Problem::field("/executions", format!("must be an array, not {}", kind(&value))))
 }
 
 #[derive(Default)]

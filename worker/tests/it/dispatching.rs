@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use roadstead_backend::store::{claim, lease, overdue, query};
 use roadstead_domain::execution::State;
-use roadstead_worker::launch::End;
+use roadstead_worker::launch::{End, Launcher};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

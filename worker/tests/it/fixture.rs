@@ -15,7 +15,7 @@ use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_worker::dispatch::Dispatcher;
 use roadstead_worker::launch::{End, Ended, LaunchFailure, LaunchOrder, Launcher, StopCause};
 use roadstead_worker::supervise::{Supervisor, presence, settle};
-use roadstead_worker::worker::{Freed, Pulse, Settings, Worker};
+use roadstead_worker::worker::{Freed, Judged, Pulse, Settings, Worker};
 use slog::{Discard, Logger, o};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,7 +40,6 @@ pub struct World {
 }
 
 pub struct Running {
-    pub worker: Arc<Worker>,
     pub launcher: Arc<Pretended>,
     rooms: JoinSet<()>,
     stop: CancellationToken,
@@ -105,6 +104,7 @@ impl World {
             launcher: Arc::<Pretended>::clone(&launcher),
             settings,
             freed: Freed::default(),
+            judged: Judged::default(),
             settling: TaskTracker::new(),
             pulse: Pulse::default(),
             log: Logger::root(Discard, o!()),
@@ -115,7 +115,7 @@ impl World {
         rooms.spawn(settle::see_ends(Arc::clone(&worker), stop.clone()));
         rooms.spawn(presence::run(Arc::clone(&worker), stop.clone()));
         rooms.spawn(Dispatcher::new(Arc::clone(&worker), reclaimed).run(stop.clone()));
-        Running { worker, launcher, rooms, stop }
+        Running { launcher, rooms, stop }
     }
 
     pub async fn connection(&self) -> impl std::ops::DerefMut<Target = Connection> + '_ {
@@ -298,7 +298,13 @@ impl Launcher for Pretended {
     }
 
     fn stop(&self, attempt: AttemptId, cause: StopCause) {
-        self.end(attempt, End::Stopped(cause));
+        if self.holds(attempt) {
+            self.end(attempt, End::Stopped(cause));
+        }
+    }
+
+    fn end_strays(&self, _attempt: AttemptId) -> BoxFuture<'_, bool> {
+        std::future::ready(true).boxed()
     }
 
     fn held(&self) -> Vec<AttemptId> {

@@ -8,7 +8,7 @@ use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::submit::NewExecution;
 use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::{Priority, Reason, State};
-use roadstead_worker::launch::{End, StopCause};
+use roadstead_worker::launch::{End, Launcher};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +83,7 @@ async fn an_attempt_that_is_lost_is_tried_again() {
     running.launcher.end(order.attempt, End::Lost(Reason::new("executor_lost", "killed")));
     assert_eq!(running.launcher.launched(2).await[1].attempt.attempt, 2);
     let attempts = roadstead_backend::store::query::attempts(&mut *world.connection().await, "t", id).await.unwrap();
-    assert_eq!(attempts[0].reason.as_ref().unwrap().code, "executor_lost");
+    assert_eq!(attempts[0].reason_code.as_deref(), Some("executor_lost"));
     running.stop().await;
 }
 
@@ -112,7 +112,7 @@ async fn an_attempt_whose_lease_ran_out_is_ended_by_its_own_worker() {
     world.sql("UPDATE attempts SET lease_expires_at = now() - interval '1 second'").await;
     assert_eq!(running.launcher.launched(2).await[1].attempt.attempt, 2);
     let attempts = roadstead_backend::store::query::attempts(&mut *world.connection().await, "t", id).await.unwrap();
-    assert_eq!(attempts[0].reason.as_ref().unwrap().code, "lease_expired");
+    assert_eq!(attempts[0].reason_code.as_deref(), Some("lease_expired"));
     assert!(!running.launcher.holds(order.attempt));
     running.stop().await;
 }
@@ -177,6 +177,6 @@ async fn no_start_in_time_ends_the_process_and_counts_as_a_failed_start() {
     world.sql("UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
     let execution = world.wait_for_state(id, State::Failed).await;
     assert_eq!(execution.reason.unwrap().code, "start_timeout");
-    assert!(running.launcher.held().is_empty(), "{:?}", StopCause::StartTimeout);
+    assert!(running.launcher.held().is_empty());
     running.stop().await;
 }

@@ -112,13 +112,40 @@ async fn two_hundred_executions_survive_the_death_of_everything_around_them() {
         let execution = scene.execution(id).await;
         assert!(is_terminal(&execution) && execution["state"] == *end, "{execution}");
     }
-    every_execution_ended_once(&scene).await;
-    no_attempt_started_twice(&std::fs::read_to_string(&marks).unwrap());
+    every_execution_ended_once(&scene, COUNT).await;
+    no_attempt_started_twice(&std::fs::read_to_string(&marks).unwrap(), COUNT);
 }
 
-async fn every_execution_ended_once(scene: &Scene) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_die_again_and_again_lose_nothing_and_start_nothing_twice() {
+    const MANY: usize = 90;
+    let mut scene = Scene::idle(SETTINGS).await;
+    let marks = scene.file("marks");
+    let sampler = Sampler::start(scene.executor_path());
+    let bodies: Vec<Value> = (0..MANY).map(|n| submission(n - n % 6, &marks).0).collect();
+    let accepted = scene.post("/v1/executions/batch", &json!({ "executions": bodies })).await.expect(202);
+    assert_eq!(accepted.json()["executions"].as_array().unwrap().len(), MANY);
+    // Each dies in the middle of its work, some before it has done any.
+    for n in 0..8_u32 {
+        scene.add_worker(SETTINGS).await;
+        tokio::time::sleep(Duration::from_millis(50 + u64::from(n) * 30)).await;
+        scene.workers[n as usize].kill();
+    }
+    scene.add_worker(SETTINGS).await;
+    until_ended(&scene, MANY).await;
+    let sample = sampler.stop();
+    assert!(sample.most <= CAP, "{} executors at once", sample.most);
+    every_execution_ended_once(&scene, MANY).await;
+    no_attempt_started_twice(&std::fs::read_to_string(&marks).unwrap(), MANY);
+    assert_eq!(
+        scene.stack.sql_value("SELECT count(*) FROM executions WHERE state = 'succeeded'").await,
+        MANY.to_string()
+    );
+}
+
+async fn every_execution_ended_once(scene: &Scene, count: usize) {
     let of = |table: &str| format!("SELECT count(*) FROM {table}");
-    assert_eq!(scene.stack.sql_value(&of("executions")).await, COUNT.to_string(), "none lost, none made twice");
+    assert_eq!(scene.stack.sql_value(&of("executions")).await, count.to_string(), "none lost, none made twice");
     let ends = "SELECT e.id, count(v.id) FROM executions e LEFT JOIN execution_events v ON v.execution_id = e.id
                 AND v.kind IN ('succeeded', 'failed', 'timed_out', 'cancelled') GROUP BY e.id HAVING count(v.id) <> 1";
     assert_eq!(scene.stack.sql(ends).await, Vec::<Vec<Option<String>>>::new());
@@ -127,12 +154,10 @@ async fn every_execution_ended_once(scene: &Scene) {
         if live == "0" { Ok(()) } else { Err(live) }
     })
     .await;
-    let example = scene.items("/v1/executions?limit=1").await;
-    assert_eq!(example.len(), 1);
 }
 
 /// Of each execution: attempt 1 starts and ends, then attempt 2, and so on, none twice.
-fn no_attempt_started_twice(marks: &str) {
+fn no_attempt_started_twice(marks: &str, count: usize) {
     let mut last: HashMap<&str, (&str, u32)> = HashMap::new();
     for line in marks.lines() {
         let mut words = line.split(' ');
@@ -140,12 +165,13 @@ fn no_attempt_started_twice(marks: &str) {
             (words.next().unwrap(), words.next().unwrap(), words.next().unwrap().parse().unwrap());
         let before = last.insert(id, (what, attempt));
         let fits = match (what, before) {
-            ("start", None) => attempt == 1,
+            // An attempt may be lost before its code has run.
+            ("start", None) => attempt >= 1,
             ("start", Some((_, earlier))) => attempt > earlier,
             ("end", Some(("start", started))) => attempt == started,
             _ => false,
         };
         assert!(fits, "{line} after {before:?}");
     }
-    assert_eq!(last.len(), COUNT, "every execution's code has run");
+    assert_eq!(last.len(), count, "every execution's code has run");
 }
