@@ -57,7 +57,7 @@ scripts_parse() {
 }
 
 check "Cargo.lock is up to date" lock_file
-check "formatting" cargo fmt --all --check
+check "formatting" cargo fmt --all --check -- --color never
 check "scripts" scripts_parse
 check "executor's dependencies" executor_tree
 check "licences, bans, sources" dependencies

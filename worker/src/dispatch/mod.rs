@@ -259,7 +259,8 @@ impl Dispatcher {
                     Ok(mut connection) => self.release(&mut connection).await,
                     Err(error) => Err(error),
                 };
-                if released.is_ok() && *live.borrow_and_update() == 0 && self.gone.is_empty() {
+                live.mark_unchanged();
+                if released.is_ok() && worker.launcher.held().is_empty() && self.gone.is_empty() {
                     break;
                 }
                 tokio::select! {

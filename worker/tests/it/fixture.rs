@@ -4,7 +4,7 @@ use chrono::Utc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use roadstead_backend::config::{LaunchTimes, ObjectsConfig, PostgresConfig, RedisConfig, Secret};
-use roadstead_backend::dispatch::Dispatch;
+use roadstead_backend::dispatch::{Dispatch, DispatchError, Share, Stream};
 use roadstead_backend::objects::Objects;
 use roadstead_backend::secrets;
 use roadstead_backend::store::submit::{NewExecution, Submission, Submitted, submit};
@@ -68,12 +68,15 @@ impl World {
         database::migrate(&config).await.unwrap();
         let database = Database::new(&config);
         for tenant in ["t", "u"] {
-            tenants::set(&mut *database.get().await.unwrap(), tenant, None, None, None).await.unwrap();
+            tenants::set(&mut database.get().await.unwrap(), tenant, None, None, None).await.unwrap();
         }
         let redis = RedisConfig {
             url: Secret::new(servers.redis_url()),
             prefix: format!("test-{}", &secrets::random_token()[..16]),
         };
+        // Otherwise the first worker takes Redis for one that was wiped, and enqueues twice what a test has submitted by then.
+        let dispatch = Dispatch::new(&redis).unwrap();
+        patient(async || dispatch.begin_epoch().await).await;
         let outcome = Arc::new(Mutex::new(None));
         let objects = ObjectsConfig {
             endpoint: object_store(Arc::clone(&outcome)).await,
@@ -109,12 +112,16 @@ impl World {
             pulse: Pulse::default(),
             log: Logger::root(Discard, o!()),
         });
-        let (stop, mut rooms) = (CancellationToken::new(), JoinSet::new());
+        let (stop, over, mut rooms) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
         let (reclaimer, reclaimed) = mpsc::channel(1);
         rooms.spawn(Supervisor::new(Arc::clone(&worker), reclaimer).run(stop.clone()));
-        rooms.spawn(settle::see_ends(Arc::clone(&worker), stop.clone()));
-        rooms.spawn(presence::run(Arc::clone(&worker), stop.clone()));
-        rooms.spawn(Dispatcher::new(Arc::clone(&worker), reclaimed).run(stop.clone()));
+        rooms.spawn(settle::see_ends(Arc::clone(&worker), over.clone()));
+        rooms.spawn(presence::run(Arc::clone(&worker), over.clone()));
+        let dispatching = Dispatcher::new(Arc::clone(&worker), reclaimed).run(stop.clone());
+        rooms.spawn(async move {
+            dispatching.await;
+            over.cancel();
+        });
         Running { launcher, rooms, stop }
     }
 
@@ -130,9 +137,9 @@ impl World {
         let answers = submit(&mut *self.connection().await, &[submission]).await.unwrap();
         assert!(matches!(answers[..], [Submitted::Recorded]));
         if !enqueued.is_empty() {
-            let stream = roadstead_backend::dispatch::Stream { tenant: "t".to_owned(), priority: Priority::Normal };
-            let share = roadstead_backend::dispatch::Share { weight: 1, max_concurrent: None };
-            self.dispatch().enqueue(&stream, share, &enqueued).await.unwrap();
+            let (stream, share) = (stream(), Share { weight: 1, max_concurrent: None });
+            let dispatch = self.dispatch();
+            patient(async || dispatch.enqueue(&stream, share, &enqueued).await).await;
         }
         ids
     }
@@ -149,10 +156,8 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, reached).await {
-            Ok(execution) => execution,
-            Err(_) => panic!("{id} should be {state} and is {last:?}"),
-        }
+        let execution = tokio::time::timeout(PATIENCE, reached).await;
+        execution.unwrap_or_else(|late| panic!("{id} should be {state} and is {last:?}: {late}"))
     }
 
     /// What the API does when the executor asks for its start.
@@ -191,6 +196,24 @@ impl Running {
     /// As a SIGKILL ends it: in the middle, without a word.
     pub async fn kill(mut self) {
         self.rooms.shutdown().await;
+        // What the rooms had begun dies with them.
+        self.stop.cancel();
+    }
+}
+
+/// Where what is submitted here goes.
+pub fn stream() -> Stream {
+    Stream { tenant: "t".to_owned(), priority: Priority::Normal }
+}
+
+/// Asks Redis again when it was late: the machine that tests run on may be busy with other things.
+pub async fn patient<T>(mut ask: impl AsyncFnMut() -> Result<T, DispatchError>) -> T {
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(std::time::Instant::now() < until, "{error}"),
+        }
     }
 }
 
@@ -248,11 +271,8 @@ impl Pretended {
     pub async fn launched(&self, count: usize) -> Vec<LaunchOrder> {
         let mut orders = self.orders.subscribe();
         let enough = orders.wait_for(|orders| orders.len() >= count);
-        let reached = tokio::time::timeout(PATIENCE, enough).await;
-        match reached {
-            Ok(orders) => orders.unwrap().clone(),
-            Err(_) => panic!("{} launches, not {count}", self.orders.borrow().len()),
-        }
+        let reached = tokio::time::timeout(PATIENCE, enough).await.map(|orders| orders.unwrap().clone());
+        reached.unwrap_or_else(|late| panic!("{} launches, not {count}: {late}", self.orders.borrow().len()))
     }
 
     pub fn all_launched(&self) -> Vec<LaunchOrder> {

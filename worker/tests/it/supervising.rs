@@ -2,12 +2,12 @@
 
 use crate::fixture::*;
 use chrono::{TimeDelta, Utc};
-use roadstead_backend::dispatch::{Stream, WINDOW};
+use roadstead_backend::dispatch::{Share, WINDOW};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::submit::NewExecution;
 use roadstead_domain::attempt::protocol::Status;
-use roadstead_domain::execution::{Priority, Reason, State};
+use roadstead_domain::execution::{Reason, State};
 use roadstead_worker::launch::{End, Launcher};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn what_becomes_due_is_launched() {
     let running = world.start("one", settings(4));
     let later = NewExecution { run_at: Some(Utc::now() + TimeDelta::milliseconds(300)), ..execution() };
     world.submit(vec![later]).await;
-    world.dispatch().ring_supervisor().await.unwrap();
+    patient(async || world.dispatch().ring_supervisor().await).await;
     let orders = running.launcher.launched(1).await;
     assert_eq!(orders[0].attempt.attempt, 1);
     running.stop().await;
@@ -29,7 +29,7 @@ async fn what_waits_too_long_for_a_berth_ends() {
     let running = world.start("one", settings(0));
     let impatient = NewExecution { queue_deadline: Some(Utc::now() + TimeDelta::milliseconds(300)), ..execution() };
     let id = world.submit(vec![impatient]).await[0];
-    world.dispatch().ring_supervisor().await.unwrap();
+    patient(async || world.dispatch().ring_supervisor().await).await;
     let execution = world.wait_for_state(id, State::TimedOut).await;
     assert_eq!(execution.reason.unwrap().code, "queue_timeout");
     running.stop().await;
@@ -41,17 +41,17 @@ async fn rows_that_wait_in_postgresql_fill_the_window_and_no_more() {
     let waiting = (0..WINDOW + 50).map(|_| NewExecution { enqueued: false, ..execution() }).collect();
     world.submit(waiting).await;
     let running = world.start("one", settings(0));
-    let (dispatch, stream) = (world.dispatch(), Stream { tenant: "t".to_owned(), priority: Priority::Normal });
+    let dispatch = world.dispatch();
     let filled = async {
-        while dispatch.depth(&stream).await.unwrap() < WINDOW {
+        while patient(async || dispatch.depth(&stream()).await).await < WINDOW {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), filled).await.expect("the window fills");
-    let share = roadstead_backend::dispatch::Share { weight: 1, max_concurrent: None };
-    let late = execution().id;
-    assert_eq!(dispatch.enqueue(&stream, share, &[late]).await.unwrap(), 0, "who comes later waits behind them");
-    assert_eq!(dispatch.depth(&stream).await.unwrap(), WINDOW);
+    let (share, late) = (Share { weight: 1, max_concurrent: None }, execution().id);
+    let accepted = patient(async || dispatch.enqueue(&stream(), share, &[late]).await).await;
+    assert_eq!(accepted, 0, "who comes later waits behind them");
+    assert_eq!(patient(async || dispatch.depth(&stream()).await).await, WINDOW);
     running.stop().await;
 }
 
@@ -67,7 +67,6 @@ async fn a_row_that_was_never_appended_is_found() {
         executions: vec![forgotten],
     };
     roadstead_backend::store::submit::submit(&mut *world.connection().await, &[submission]).await.unwrap();
-    world.dispatch().begin_epoch().await.unwrap();
     let running = world.start("one", settings(4));
     assert_eq!(running.launcher.launched(1).await[0].attempt.execution_id, id);
     running.stop().await;

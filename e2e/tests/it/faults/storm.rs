@@ -3,7 +3,7 @@
 use rand::Rng;
 use roadstead_e2e::answers::is_terminal;
 use roadstead_e2e::processes::Sampler;
-use roadstead_e2e::scene::{Executions, Scene, id};
+use roadstead_e2e::scene::{Scene, id};
 use roadstead_e2e::submission::{With, steps};
 use roadstead_testkit::{Client, Stack, wait_for};
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use roadstead_backend::store::heartbeat::{Beat, heartbeat};
 use roadstead_backend::store::overdue::{self, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, settle_one};
 use roadstead_backend::store::start::{self, Start};
-use roadstead_backend::store::submit::{IdempotencyKey, Submission, Submitted, submit};
+use roadstead_backend::store::submit::{IdempotencyKey, NewExecution, Submission, Submitted, look_up, submit};
 use roadstead_backend::store::{
     Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows,
 };
@@ -380,6 +380,21 @@ async fn a_heartbeat_renews_the_lease_and_keeps_reports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_steps_new_report_takes_the_place_of_its_old_one() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    for steps in [r#"[{"id":"a","n":1},{"id":"b","n":1}]"#, r#"[{"id":"c","n":2},{"id":"a","n":2}]"#] {
+        let beat =
+            Beat { attempt, session_hash: secrets::hash(SESSION), steps: Some(steps.into()), segments: Vec::new() };
+        assert!(heartbeat(c, &[beat], LEASE).await.unwrap()[0].is_some());
+    }
+    let steps = query::attempts(c, "t", attempt.execution_id).await.unwrap().remove(0).steps.unwrap();
+    let expected = serde_json::json!([{"id": "a", "n": 2}, {"id": "b", "n": 1}, {"id": "c", "n": 2}]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&steps).unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_any_answered_heartbeat_the_lease_lasts_as_long_as_the_executor_counts_on() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
@@ -497,6 +512,38 @@ async fn an_idempotency_key_answers_the_same_and_refuses_another_body() {
         first.executions.iter().map(|e| e.id).collect::<Vec<_>>()
     );
     assert_eq!(query::list(c, "t", &query::Filter { limit: 10, ..Default::default() }).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_with_and_without_a_key_share_a_commit_and_keep_their_columns() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let key = |name: &str| Some(IdempotencyKey { key: name.into(), fingerprint: vec![1; 32] });
+    let labelled = || NewExecution { labels: Some(serde_json::json!({"a": "b"})), ..execution() };
+    let batch = [
+        of("t", vec![execution()]),
+        Submission { idempotency: key("z"), ..of("t", vec![labelled(), execution()]) },
+        Submission { idempotency: key("a"), ..of("t", vec![labelled()]) },
+        Submission { idempotency: key("z"), ..of("t", vec![execution()]) },
+    ];
+    let answers = submit(c, &batch).await.unwrap();
+    assert!(
+        matches!(
+            &answers[..],
+            [Submitted::Recorded, Submitted::Recorded, Submitted::Recorded, Submitted::Repeated(twin)] if twin.len() == 2
+        ),
+        "{answers:?}"
+    );
+    for (request, labels) in [(0, vec![false]), (1, vec![true, false]), (2, vec![true])] {
+        for (row, labelled) in batch[request].executions.iter().zip(labels) {
+            let found = query::get(c, "t", row.id).await.unwrap().unwrap();
+            assert_eq!(found.labels.is_some(), labelled, "request {request}");
+        }
+    }
+    assert!(query::get(c, "t", batch[3].executions[0].id).await.unwrap().is_none(), "the twin recorded nothing");
+    let known = look_up(c, "t", &key("a").unwrap()).await.unwrap();
+    assert!(matches!(known, Some(Submitted::Repeated(found)) if found[0].id == batch[2].executions[0].id));
+    assert!(look_up(c, "u", &key("a").unwrap()).await.unwrap().is_none(), "a key is its tenant's own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
