@@ -25,7 +25,7 @@ async fn drain_rate(stack: &Stack) -> anyhow::Result<(f64, Vec<(&'static str, f6
 async fn redis_mib(stack: &Stack) -> anyhow::Result<f64> {
     let info = stack.redis(&["INFO", "memory"]).await?;
     let bytes: f64 = info.lines().find_map(|l| l.strip_prefix("used_memory:")?.trim().parse().ok()).unwrap_or(f64::NAN);
-    Ok(bytes / (1 << 20) as f64)
+    Ok(bytes / f64::from(1 << 20))
 }
 
 pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {

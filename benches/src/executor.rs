@@ -93,7 +93,7 @@ pub async fn measure(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
     let size = std::fs::metadata(stack.programs.join("roadstead-executor"))?.len();
     report.add(Figure {
         name: "executor's size".into(),
-        value: size as f64 / (1 << 20) as f64,
+        value: size as f64 / f64::from(1 << 20),
         unit: "MiB",
         ..Figure::default()
     });
@@ -104,14 +104,14 @@ pub async fn measure(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
         name: "executor's RSS while it streams 1 GiB of log".into(),
         value: peak,
         unit: "MiB",
-        note: format!("{:.0} MiB/s", LOG_BYTES as f64 / (1 << 20) as f64 / seconds),
+        note: format!("{:.0} MiB/s", LOG_BYTES as f64 / f64::from(1 << 20) / seconds),
         ..Figure::default()
     });
     let script = format!("truncate -s {ARTIFACT_BYTES} \"$ROADSTEAD_ARTIFACTS/big\"");
     let artifact = serde_json::json!({ "steps": [{ "id": "make", "command": ["sh", "-c", script] }] });
     let raw = curl(stack).await?;
     let (peak, seconds) = watched(stack, artifact).await?;
-    let rate = |seconds: f64| ARTIFACT_BYTES as f64 / (1 << 20) as f64 / seconds;
+    let rate = |seconds: f64| ARTIFACT_BYTES as f64 / f64::from(1 << 20) / seconds;
     report.add(Figure {
         name: "executor's RSS while it streams a 4 GiB artifact".into(),
         value: peak,
