@@ -4,7 +4,7 @@
 //! where even that fails the relay finds it; while a stream is full or Redis is away, rows are written as not enqueued at once and no `XADD` is tried.
 //! Memory is bounded: a queue that is full sends its rows to the relay.
 
-use roadstead_backend::dispatch::{Dispatch, Share, Stream};
+use roadstead_backend::dispatch::{Dispatch, Group, Stream};
 use roadstead_backend::store::{Database, relay};
 use roadstead_domain::ids::ExecutionId;
 use slog::{Logger, info, warn};
@@ -21,20 +21,14 @@ const MAX_WAITING_BATCHES: usize = 1_024;
 const MAX_GATHERED: usize = 64;
 /// Ids in one call of the script, which blocks Redis while it runs.
 const MAX_IDS_A_CALL: usize = 1_000;
-/// How long a full stream is taken to be full without asking.
+/// How long a full stream is taken to be full without asking: at first, and twice as long each time that it still is. Asking costs a second write of the
+/// rows that it does not take; those that are not offered to it reach it through the relay, a moment later.
 const FULL_BELIEF: Duration = Duration::from_millis(100);
+const MAX_FULL_BELIEF: Duration = Duration::from_secs(2);
 /// Between two rings; a ring in between is not lost but late.
 const RING_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two attempts at a Redis that is away.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Committed rows of one stream, in order.
-#[derive(Debug)]
-pub struct Group {
-    pub stream: Stream,
-    pub share: Share,
-    pub ids: Vec<ExecutionId>,
-}
 
 enum Message {
     Append(Vec<Group>),
@@ -54,9 +48,16 @@ pub struct Enqueuer {
 #[derive(Debug, Default)]
 struct Gate {
     away: AtomicBool,
-    full: RwLock<HashMap<Stream, Instant>>,
+    full: RwLock<HashMap<Stream, Full>>,
     ring_wanted: AtomicBool,
     bell: Notify,
+}
+
+/// A stream that did not take what it was offered.
+#[derive(Clone, Copy, Debug)]
+struct Full {
+    until: Instant,
+    belief: Duration,
 }
 
 impl Enqueuer {
@@ -81,7 +82,7 @@ impl Enqueuer {
             return false;
         }
         let full = self.gate.full.read().unwrap_or_else(PoisonError::into_inner);
-        full.is_empty() || full.get(stream).is_none_or(|until| *until <= Instant::now())
+        full.is_empty() || full.get(stream).is_none_or(|known| known.until <= Instant::now())
     }
 
     /// Hands over rows that are committed as enqueued.
@@ -164,8 +165,8 @@ impl Appender {
                 Message::Close(done) => closing.push(done),
             }
         }
-        for group in groups {
-            self.append(&group).await;
+        for call in calls(groups) {
+            self.append(call).await;
         }
         if !closing.is_empty() && self.ring_due.is_some() {
             self.ring().await;
@@ -175,25 +176,23 @@ impl Appender {
         }
     }
 
-    async fn append(&mut self, group: &Group) {
-        let mut rest = group.ids.as_slice();
-        while !rest.is_empty() {
-            let some = &rest[..rest.len().min(MAX_IDS_A_CALL)];
-            match self.dispatch.enqueue(&group.stream, group.share, some).await {
-                Ok(taken) => {
-                    rest = &rest[taken.min(some.len())..];
-                    if taken < some.len() {
-                        self.note_full(&group.stream);
-                        break;
-                    }
-                }
-                Err(error) => {
-                    self.note_away(&error);
-                    break;
-                }
+    async fn append(&mut self, groups: Vec<Group>) {
+        let accepted = match self.dispatch.enqueue(&groups).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                self.note_away(&error);
+                vec![0; groups.len()]
             }
-        }
-        if !rest.is_empty() {
+        };
+        for (group, accepted) in groups.iter().zip(accepted) {
+            let rest = group.ids.get(accepted..).unwrap_or_default();
+            if rest.is_empty() {
+                self.note_taken(&group.stream);
+                continue;
+            }
+            if !self.gate.away.load(Ordering::Relaxed) {
+                self.note_full(&group.stream);
+            }
             leave_to_relay(&self.database, &self.log, &group.stream, rest).await;
             // The script's own ring came before the rows were marked.
             self.want_ring();
@@ -203,8 +202,18 @@ impl Appender {
     fn note_full(&self, stream: &Stream) {
         let mut full = self.gate.full.write().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        full.retain(|_, until| *until > now);
-        full.insert(stream.clone(), now + FULL_BELIEF);
+        full.retain(|_, known| known.until + MAX_FULL_BELIEF > now);
+        let belief = full.get(stream).map_or(FULL_BELIEF, |known| {
+            // Offered before it was known to be full: no news.
+            if known.until > now { known.belief } else { (known.belief * 2).min(MAX_FULL_BELIEF) }
+        });
+        full.insert(stream.clone(), Full { until: now + belief, belief });
+    }
+
+    fn note_taken(&self, stream: &Stream) {
+        if self.gate.full.read().unwrap_or_else(PoisonError::into_inner).contains_key(stream) {
+            self.gate.full.write().unwrap_or_else(PoisonError::into_inner).remove(stream);
+        }
     }
 
     fn note_away(&mut self, error: &impl std::fmt::Display) {
@@ -247,6 +256,28 @@ fn merge(groups: &mut Vec<Group>, more: Vec<Group>) {
             None => groups.push(group),
         }
     }
+}
+
+/// Groups cut and packed so that no call of the script is long.
+fn calls(groups: Vec<Group>) -> Vec<Vec<Group>> {
+    let mut calls: Vec<Vec<Group>> = Vec::new();
+    let mut room = 0;
+    for Group { stream, share, ids } in groups {
+        let mut ids = ids.as_slice();
+        while !ids.is_empty() {
+            if room == 0 {
+                calls.push(Vec::new());
+                room = MAX_IDS_A_CALL;
+            }
+            let (some, rest) = ids.split_at(ids.len().min(room));
+            if let Some(call) = calls.last_mut() {
+                call.push(Group { stream: stream.clone(), share, ids: some.to_vec() });
+            }
+            room -= some.len();
+            ids = rest;
+        }
+    }
+    calls
 }
 
 /// Takes back the belief that these rows are in their stream. When PostgreSQL is away too, the relay finds out later that it does not hold.

@@ -39,6 +39,10 @@ struct Healthcheck {
     live: bool,
 }
 
+/// Requests are many small allocations, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Its environment and memory hold the platform's credentials, and the process launcher's steps may run as the same user.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
@@ -50,7 +54,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Requests have threads of their own. What is done for many of them at once, the commits and the way to Redis, shares this one: of several each
+    // would mostly wake the others.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: {error}");

@@ -18,7 +18,7 @@ pub async fn prepare(app: &App) {
     retried(app, "PostgreSQL is not ready", async || schema(&app.config).await).await;
     if app.config.dev_mode {
         retried(app, "the development tenant could not be made", async || {
-            tenants::set(&mut *app.database.get().await?, DEV_TENANT, None, None, None).await?;
+            tenants::set(&mut *app.database.get().await?, DEV_TENANT, tenants::Change::default()).await?;
             Ok(())
         })
         .await;

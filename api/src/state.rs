@@ -65,7 +65,7 @@ pub enum StateError {
 impl App {
     /// Makes everything without connecting to anything; within a runtime, which carries the background tasks.
     pub fn new(config: ApiConfig, log: slog::Logger, metrics: Option<MetricsHandle>) -> Result<Self, StateError> {
-        let database = Database::new(&config.database);
+        let database = Database::new(&config.database).impatient();
         let dispatch = Dispatch::new(&config.redis)?;
         let objects = Objects::new(&config.objects)?;
         let enqueuer = Enqueuer::start(dispatch.clone(), database.clone(), log.clone());

@@ -37,7 +37,7 @@ pub fn stretch(stack: &Stack, keys: &[String], span: Duration) -> anyhow::Result
 
 pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
     let keys = keys(stack).await?;
-    stack.pause_worker()?;
+    stack.pause_worker().await?;
     let (mut rates, mut controls, mut latencies, mut operations) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
     let mut micros: Vec<(&'static str, f64)> = Vec::new();
     stretch(stack, &keys, Duration::from_secs(1))?;

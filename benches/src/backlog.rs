@@ -2,24 +2,20 @@
 
 use crate::accept::{keys, stretch};
 use crate::cpu;
-use crate::drain::until_finished;
+use crate::drain::drain;
 use crate::report::{Figure, Report};
 use crate::stack::{Stack, noop};
 use std::time::{Duration, Instant};
 
 const BACKLOG: usize = 200_000;
-const DRAINED: i64 = 3_000;
+const DRAINED: usize = 3_000;
 
 async fn drain_rate(stack: &Stack) -> anyhow::Result<(f64, Vec<(&'static str, f64)>)> {
-    let database = stack.database().await?;
-    let done: i64 =
-        database.query_one("SELECT count(*) FROM executions WHERE finished_at IS NOT NULL", &[]).await?.get(0);
     let before = cpu::seconds(&stack.processes());
-    stack.resume_worker()?;
-    let elapsed = until_finished(stack, done + DRAINED).await?;
-    stack.pause_worker()?;
+    let drained = drain(stack, DRAINED).await?;
     let after = cpu::seconds(&stack.processes());
-    Ok((DRAINED as f64 / elapsed.as_secs_f64(), cpu::micros_per_operation(&before, &after, DRAINED as f64)))
+    stack.pause_worker().await?;
+    Ok((drained.per_second, cpu::micros_per_operation(&before, &after, drained.executions)))
 }
 
 async fn redis_mib(stack: &Stack) -> anyhow::Result<f64> {
@@ -30,11 +26,11 @@ async fn redis_mib(stack: &Stack) -> anyhow::Result<f64> {
 
 pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
     let keys = keys(stack).await?;
-    stack.pause_worker()?;
+    stack.pause_worker().await?;
     stack.reset().await?;
     let accept_empty = stretch(stack, &keys, span)?.per_second();
     stack.reset().await?;
-    stack.submit_many(&noop(), DRAINED as usize + 500).await?;
+    stack.submit_many(&noop(), DRAINED + 500).await?;
     let (drain_empty, _) = drain_rate(stack).await?;
 
     stack.reset().await?;
@@ -70,7 +66,7 @@ pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyh
         ..Figure::default()
     });
     wipe(stack, report).await?;
-    stack.pause_worker()?;
+    stack.pause_worker().await?;
     stack.reset().await?;
     stack.resume_worker()
 }
@@ -78,10 +74,7 @@ pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyh
 /// From `FLUSHALL` under load to the first execution that was claimed after it.
 async fn wipe(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
     let database = stack.database().await?;
-    let done: i64 =
-        database.query_one("SELECT count(*) FROM executions WHERE finished_at IS NOT NULL", &[]).await?.get(0);
-    stack.resume_worker()?;
-    until_finished(stack, done + 500).await?;
+    drain(stack, 500).await?;
     stack.redis(&["FLUSHALL"]).await?;
     let wiped = Instant::now();
     let row = database.query_one("SELECT now()::text, count(*) FROM attempts", &[]).await?;

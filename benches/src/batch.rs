@@ -8,7 +8,7 @@ use std::time::Duration;
 const ROUNDS: usize = 3;
 
 pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
-    stack.pause_worker()?;
+    stack.pause_worker().await?;
     let one = serde_json::json!({
         "spec": crate::stack::noop()["spec"],
         "input": "x".repeat(control::PAYLOAD_BYTES - 2),

@@ -4,43 +4,53 @@ use crate::report::{Figure, Report};
 use crate::stack::{Stack, noop};
 use crate::{control, cpu};
 use anyhow::bail;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub const EXECUTIONS: usize = 5_000;
 
-/// Finished executions a second, by the database's own clock, over what finished since `since` finished ones.
-pub async fn until_finished(stack: &Stack, count: i64) -> anyhow::Result<Duration> {
+/// What finished in a stretch.
+pub struct Drained {
+    pub executions: f64,
+    pub per_second: f64,
+}
+
+/// Resumes the worker and waits until at least this many have finished, looking seldom: by the database's clock, to the last one that finished.
+pub async fn drain(stack: &Stack, at_least: usize) -> anyhow::Result<Drained> {
+    const FINISHED: &str = "SELECT count(*), COALESCE(extract(epoch FROM max(finished_at) - $1), 0)::float8
+        FROM executions WHERE finished_at > $1";
     let database = stack.database().await?;
-    let begin = Instant::now();
+    let begin: SystemTime = database.query_one("SELECT now()", &[]).await?.get(0);
+    stack.resume_worker()?;
+    let patience = Instant::now() + Duration::from_secs(300);
     loop {
-        let row = database.query_one("SELECT count(*) FROM executions WHERE finished_at IS NOT NULL", &[]).await?;
-        if row.get::<_, i64>(0) >= count {
-            return Ok(begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let row = database.query_one(FINISHED, &[&begin]).await?;
+        let (finished, seconds) = (row.get::<_, i64>(0) as f64, row.get::<_, f64>(1));
+        if finished >= at_least as f64 {
+            return Ok(Drained { executions: finished, per_second: finished / seconds });
         }
-        if begin.elapsed() > Duration::from_secs(300) {
-            bail!("{} of {count} finished in 300 s", row.get::<_, i64>(0));
+        if Instant::now() > patience {
+            bail!("{finished} of {at_least} finished in 300 s");
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 pub async fn measure(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
-    stack.pause_worker()?;
+    stack.pause_worker().await?;
     stack.reset().await?;
     let inserts = control::one_row_inserts(stack, Duration::from_secs(3)).await?;
     stack.submit_many(&noop(), EXECUTIONS).await?;
     let before = cpu::seconds(&stack.processes());
-    stack.resume_worker()?;
-    let elapsed = until_finished(stack, EXECUTIONS as i64).await?;
+    let drained = drain(stack, EXECUTIONS).await?;
     let after = cpu::seconds(&stack.processes());
     let database = stack.database().await?;
     let row = database.query_one("SELECT count(*) FROM executions WHERE state = 'succeeded'", &[]).await?;
     report.add(Figure {
         name: format!("`true` drained from {EXECUTIONS} queued, cap {}", crate::CAP),
-        value: EXECUTIONS as f64 / elapsed.as_secs_f64(),
+        value: drained.per_second,
         unit: "/s",
         control: Some(("pgbench one-row INSERT".into(), inserts)),
-        cpu_micros: cpu::micros_per_operation(&before, &after, EXECUTIONS as f64),
+        cpu_micros: cpu::micros_per_operation(&before, &after, drained.executions),
         note: format!("{} succeeded", row.get::<_, i64>(0)),
     });
     Ok(())

@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use report::Report;
 use stack::Stack;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Parser)]
 #[command(about = "Measures Roadstead against controls of the same run")]
@@ -70,33 +71,38 @@ async fn main() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider was installed before"))?;
-    let wanted = |subject| arguments.only.is_empty() || arguments.only.contains(&subject);
     let mut report = Report::default();
     let stack = Stack::start(&arguments.programs, CAP).await?;
-    let seconds = std::time::Duration::from_secs(arguments.seconds);
-    if wanted(Subject::Footprint) {
-        footprint::measure(&stack, &mut report).await?;
-    }
-    if wanted(Subject::Latency) {
-        latency::measure(&stack, &mut report).await?;
-    }
-    if wanted(Subject::Accept) {
-        accept::measure(&stack, &mut report, seconds).await?;
-    }
-    if wanted(Subject::Batch) {
-        batch::measure(&stack, &mut report, seconds).await?;
-    }
-    if wanted(Subject::Drain) {
-        drain::measure(&stack, &mut report).await?;
-    }
-    if wanted(Subject::Backlog) {
-        backlog::measure(&stack, &mut report, seconds).await?;
-    }
-    if wanted(Subject::Executor) {
-        executor::measure(&stack, &mut report).await?;
-    }
+    let measured = measure(&stack, &arguments, &mut report).await;
     stack.stop().await?;
     report.write(&arguments.json)?;
     print!("{}", report.table());
+    measured
+}
+
+async fn measure(stack: &Stack, arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
+    let wanted = |subject| arguments.only.is_empty() || arguments.only.contains(&subject);
+    let span = Duration::from_secs(arguments.seconds);
+    if wanted(Subject::Footprint) {
+        footprint::measure(stack, report).await?;
+    }
+    if wanted(Subject::Latency) {
+        latency::measure(stack, report).await?;
+    }
+    if wanted(Subject::Accept) {
+        accept::measure(stack, report, span).await?;
+    }
+    if wanted(Subject::Batch) {
+        batch::measure(stack, report, span).await?;
+    }
+    if wanted(Subject::Drain) {
+        drain::measure(stack, report).await?;
+    }
+    if wanted(Subject::Backlog) {
+        backlog::measure(stack, report, span).await?;
+    }
+    if wanted(Subject::Executor) {
+        executor::measure(stack, report).await?;
+    }
     Ok(())
 }

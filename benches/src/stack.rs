@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -53,6 +54,7 @@ impl Stack {
     }
 
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.resume_worker()?;
         if let Some(pid) = self.child.id() {
             signal(pid, Signal::TERM)?;
         }
@@ -83,9 +85,21 @@ impl Stack {
         vec![("api", pids.api), ("postgres", pids.postgres), ("redis", pids.redis)]
     }
 
-    /// Holds the worker still, so that what is submitted stays queued.
-    pub fn pause_worker(&self) -> anyhow::Result<()> {
-        signal(self.ready.pids.worker, Signal::STOP)
+    /// Holds the worker still, so that what is submitted stays queued; not within a transaction, which would hold its locks.
+    pub async fn pause_worker(&self) -> anyhow::Result<()> {
+        const OPEN: &str = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND backend_type = 'client backend' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()";
+        let database = self.database().await?;
+        for _ in 0..100 {
+            signal(self.ready.pids.worker, Signal::STOP)?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if database.query_one(OPEN, &[]).await?.get::<_, i64>(0) == 0 {
+                return Ok(());
+            }
+            self.resume_worker()?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(anyhow!("no moment without a transaction"))
     }
 
     pub fn resume_worker(&self) -> anyhow::Result<()> {
@@ -122,19 +136,27 @@ impl Stack {
         Ok(key)
     }
 
-    /// Removes every execution, with the worker held still, and lets Redis be found empty.
+    /// Removes every execution and empties Redis. The worker, which is held still before and after, has noticed.
     pub async fn reset(&self) -> anyhow::Result<()> {
         let database = self.database().await?;
-        database
-            .batch_execute(
-                "TRUNCATE executions, attempts, log_segments, execution_events, idempotency_keys; VACUUM ANALYZE",
-            )
-            .await
-            .ok();
-        database.batch_execute("VACUUM ANALYZE executions").await?;
-        database.batch_execute("CHECKPOINT").await?;
+        // One at a time: VACUUM does not run among others.
+        for statement in [
+            "TRUNCATE executions, attempts, log_segments, execution_events, idempotency_keys",
+            "VACUUM ANALYZE",
+            "CHECKPOINT",
+        ] {
+            database.batch_execute(statement).await?;
+        }
         self.redis(&["FLUSHALL"]).await?;
-        Ok(())
+        self.resume_worker()?;
+        let patience = Instant::now() + Duration::from_secs(30);
+        while self.redis(&["KEYS", "*epoch"]).await?.trim().is_empty() {
+            if Instant::now() > patience {
+                return Err(anyhow!("no epoch was begun in 30 s"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.pause_worker().await
     }
 
     /// POSTs to the API with the default key.

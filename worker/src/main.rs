@@ -14,8 +14,6 @@ const USAGE: &str =
     "usage: roadstead-worker [healthcheck]\n\nIt is configured by the environment; see docs/configuration.md.";
 /// A wrong configuration or a wrong argument.
 const UNUSABLE: u8 = 2;
-/// Few things here need the processor; more threads would only wake each other.
-const MAX_THREADS: usize = 4;
 
 fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -65,7 +63,9 @@ fn work(config: WorkerConfig, shown: BTreeMap<&'static str, String>) -> ExitCode
     info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "configuration" => slog::Serde(shown));
     let ended = confine::confine().context("can't set up this process").and_then(|()| {
         let runtime = runtime()?;
-        let ended = runtime.block_on(run::run(config, log.clone()));
+        // As a task, so that it shares the one thread with all that it waits for.
+        let life = runtime.spawn(run::run(config, log.clone()));
+        let ended = runtime.block_on(life).context("the worker's own task").flatten();
         // A database that does not answer any more is not waited for.
         runtime.shutdown_timeout(Duration::from_secs(1));
         ended
@@ -90,11 +90,7 @@ fn healthcheck(config: &WorkerConfig) -> ExitCode {
     }
 }
 
+/// One thread for everything: what happens here is mostly waiting for others, and of several threads each would mostly wake the others.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .context("can't start threads")
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("can't start threads")
 }

@@ -3,7 +3,8 @@
 use super::{database, explained, table, tenant_name};
 use clap::Subcommand;
 use roadstead_backend::config::AdminConfig;
-use roadstead_backend::store::tenants::{self, Tenant};
+use roadstead_backend::store::tenants::{self, Change, Tenant};
+use std::str::FromStr;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -13,16 +14,28 @@ pub enum Command {
     Set {
         #[arg(value_parser = tenant_name)]
         name: String,
-        /// The most attempts that may be live at a time
-        #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
-        max_concurrent: Option<i32>,
+        /// The most attempts that may be live at a time; `none`: as many as the cap allows
+        #[arg(long, value_name = "N|none", value_parser = limit::<i32>)]
+        max_concurrent: Option<Limit<i32>>,
         /// Share of the turns when several tenants wait, from 1 to 100
         #[arg(long, value_parser = clap::value_parser!(i32).range(1..=100))]
         weight: Option<i32>,
-        /// The most executions that may wait at a time
-        #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
-        max_queued: Option<i64>,
+        /// The most executions that may wait at a time; `none`: MAX_QUEUED_PER_TENANT
+        #[arg(long, value_name = "N|none", value_parser = limit::<i64>)]
+        max_queued: Option<Limit<i64>>,
     },
+}
+
+/// A bound that is set, or `None`: removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit<T>(Option<T>);
+
+fn limit<T: FromStr + Default + PartialOrd>(word: &str) -> Result<Limit<T>, &'static str> {
+    match word.parse() {
+        _ if word == "none" => Ok(Limit(None)),
+        Ok(bound) if bound >= T::default() => Ok(Limit(Some(bound))),
+        _ => Err("a whole number from 0, or `none`"),
+    }
 }
 
 pub async fn run(command: Command, config: &AdminConfig) -> anyhow::Result<()> {
@@ -31,7 +44,12 @@ pub async fn run(command: Command, config: &AdminConfig) -> anyhow::Result<()> {
     let shown = match command {
         Command::List => explained(tenants::list(&mut connection).await)?,
         Command::Set { name, max_concurrent, weight, max_queued } => {
-            vec![explained(tenants::set(&mut connection, &name, weight, max_concurrent, max_queued).await)?]
+            let change = Change {
+                weight,
+                max_concurrent: max_concurrent.map(|limit| limit.0),
+                max_queued: max_queued.map(|limit| limit.0),
+            };
+            vec![explained(tenants::set(&mut connection, &name, change).await)?]
         }
     };
     let rows: Vec<Vec<String>> = shown.into_iter().map(row).collect();
@@ -47,4 +65,19 @@ fn row(tenant: Tenant) -> Vec<String> {
         optional(tenant.max_concurrent.map(|n| n.to_string())),
         optional(tenant.max_queued.map(|n| n.to_string())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_or_none() {
+        assert_eq!(limit::<i32>("0"), Ok(Limit(Some(0))));
+        assert_eq!(limit::<i64>("5000000000"), Ok(Limit(Some(5_000_000_000))));
+        assert_eq!(limit::<i32>("none"), Ok(Limit(None)));
+        for wrong in ["-1", "", "None", "1.5", "5000000000"] {
+            assert!(limit::<i32>(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -9,7 +9,8 @@ use roadstead_backend::store::{Database, StoreResult};
 use roadstead_domain::attempt::protocol::HeartbeatReply;
 use std::time::Duration;
 
-const CONCURRENT_COMMITS: usize = 2;
+/// What arrives during a commit is in the next one: a few large ones cost less than many small ones.
+const CONCURRENT_COMMITS: usize = 1;
 const MAX_GATHERED: usize = 256;
 const MAX_WAITING: usize = 4_096;
 

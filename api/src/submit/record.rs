@@ -3,15 +3,19 @@
 //! Invariants: what follows a commit follows here, not in the handler, so a client that goes away changes nothing of it; a batch that PostgreSQL refuses is
 //! committed one by one, so that no request fails for what is wrong with another.
 
-use crate::enqueue::{Enqueuer, Group};
+use crate::enqueue::Enqueuer;
 use crate::problem::Problem;
 use crate::quota::Reservation;
 use roadstead_backend::batch::Commit;
-use roadstead_backend::dispatch::{Share, Stream};
+use roadstead_backend::dispatch::{Group, Share, Stream};
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::{Submission, Submitted, submit};
 use roadstead_backend::store::{Database, StoreError, StoreResult};
 use roadstead_backend::telemetry::metrics::EXECUTIONS_SUBMITTED_TOTAL;
+use std::time::Duration;
+
+/// For a database that neither answers nor goes away.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One request on its way to the database.
 #[derive(Debug)]
@@ -115,7 +119,11 @@ impl Recorder {
     }
 
     async fn submit(&self, submissions: &[Submission]) -> StoreResult<Vec<Submitted>> {
-        submit(&mut *self.database.get().await?, submissions).await
+        let commit = async { submit(&mut *self.database.get().await?, submissions).await };
+        match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
+            Ok(answers) => answers,
+            Err(_) => Err(StoreError::Unavailable("a commit was not answered in time".to_owned())),
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use roadstead_backend::store::submit::{IdempotencyKey, NewExecution, Submission,
 use roadstead_backend::store::tenants::Tenant;
 use roadstead_domain::execution::State;
 
-/// Commits at once: while one waits for the disk, the next one is on its way.
-const CONCURRENT_COMMITS: usize = 2;
+/// Commits of single submissions at once. While it waits for the disk all that arrives gathers: two at once would each be half as large, and cost more.
+const CONCURRENT_COMMITS: usize = 1;
+/// Of batches, which are large enough by themselves: while one waits for the disk, the next one is on its way.
+const CONCURRENT_BATCH_COMMITS: usize = 2;
 /// Requests in one commit.
 const MAX_GATHERED: usize = 256;
 /// Batch requests in one commit: each may hold a thousand executions.
@@ -33,7 +35,7 @@ impl Submitter {
         let recorder = || Recorder { database: database.clone(), enqueuer: enqueuer.clone() };
         Self {
             single: Batcher::start(recorder(), CONCURRENT_COMMITS, MAX_GATHERED, MAX_WAITING),
-            batches: Batcher::start(recorder(), CONCURRENT_COMMITS, MAX_GATHERED_BATCHES, MAX_WAITING_BATCHES),
+            batches: Batcher::start(recorder(), CONCURRENT_BATCH_COMMITS, MAX_GATHERED_BATCHES, MAX_WAITING_BATCHES),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::trouble::Trouble;
 use crate::worker::Worker;
-use roadstead_backend::dispatch::{LOW_WATER, Share, Stream, WINDOW};
+use roadstead_backend::dispatch::{Group, LOW_WATER, Share, Stream, WINDOW};
 use roadstead_backend::store::relay::{self, Backlog};
 use roadstead_backend::store::{Connection, StoreResult};
 use std::collections::HashSet;
@@ -56,15 +56,16 @@ impl Relay {
             // One more than there is room for, so that the stream knows that rows wait behind it.
             let limit = (WINDOW - depth).min(CHUNK) + 1;
             let ids = relay::waiting(connection, &stream.tenant, stream.priority, limit as i64).await?;
-            let accepted = worker.dispatch.refill(&stream, share, &ids).await?;
-            mark(connection, &stream, &ids[..accepted.min(ids.len())]).await?;
+            let group = Group { stream: stream.clone(), share, ids };
+            let accepted = worker.dispatch.refill(&group).await?;
+            mark(connection, &stream, &group.ids[..accepted.min(group.ids.len())]).await?;
             appended += accepted;
             depth += accepted;
-            if accepted < ids.len() {
+            if accepted < group.ids.len() {
                 self.full.insert(stream);
                 break;
             }
-            if ids.len() < limit {
+            if group.ids.len() < limit {
                 self.full.remove(&stream);
                 worker.dispatch.caught_up(&stream).await?;
                 break;

@@ -4,7 +4,7 @@ use chrono::Utc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use roadstead_backend::config::{LaunchTimes, ObjectsConfig, PostgresConfig, RedisConfig, Secret};
-use roadstead_backend::dispatch::{Dispatch, DispatchError, Share, Stream};
+use roadstead_backend::dispatch::{Dispatch, DispatchError, Group, Share, Stream};
 use roadstead_backend::objects::Objects;
 use roadstead_backend::secrets;
 use roadstead_backend::store::submit::{NewExecution, Submission, Submitted, submit};
@@ -68,7 +68,7 @@ impl World {
         database::migrate(&config).await.unwrap();
         let database = Database::new(&config);
         for tenant in ["t", "u"] {
-            tenants::set(&mut database.get().await.unwrap(), tenant, None, None, None).await.unwrap();
+            tenants::set(&mut database.get().await.unwrap(), tenant, tenants::Change::default()).await.unwrap();
         }
         let redis = RedisConfig {
             url: Secret::new(servers.redis_url()),
@@ -137,9 +137,9 @@ impl World {
         let answers = submit(&mut *self.connection().await, &[submission]).await.unwrap();
         assert!(matches!(answers[..], [Submitted::Recorded]));
         if !enqueued.is_empty() {
-            let (stream, share) = (stream(), Share { weight: 1, max_concurrent: None });
-            let dispatch = self.dispatch();
-            patient(async || dispatch.enqueue(&stream, share, &enqueued).await).await;
+            let share = Share { weight: 1, max_concurrent: None };
+            let (dispatch, groups) = (self.dispatch(), [Group { stream: stream(), share, ids: enqueued }]);
+            patient(async || dispatch.enqueue(&groups).await).await;
         }
         ids
     }

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use chrono::{TimeDelta, Utc};
-use roadstead_backend::dispatch::{Share, WINDOW};
+use roadstead_backend::dispatch::{Group, Share, WINDOW};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::submit::NewExecution;
@@ -48,9 +48,10 @@ async fn rows_that_wait_in_postgresql_fill_the_window_and_no_more() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), filled).await.expect("the window fills");
-    let (share, late) = (Share { weight: 1, max_concurrent: None }, execution().id);
-    let accepted = patient(async || dispatch.enqueue(&stream(), share, &[late]).await).await;
-    assert_eq!(accepted, 0, "who comes later waits behind them");
+    let share = Share { weight: 1, max_concurrent: None };
+    let late = [Group { stream: stream(), share, ids: vec![execution().id] }];
+    let accepted = patient(async || dispatch.enqueue(&late).await).await;
+    assert_eq!(accepted, [0], "who comes later waits behind them");
     assert_eq!(patient(async || dispatch.depth(&stream()).await).await, WINDOW);
     running.stop().await;
 }

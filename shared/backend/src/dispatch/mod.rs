@@ -58,6 +58,14 @@ pub struct Share {
     pub max_concurrent: Option<i32>,
 }
 
+/// Ids for one stream, in order.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub stream: Stream,
+    pub share: Share,
+    pub ids: Vec<ExecutionId>,
+}
+
 /// An entry that was delivered to this consumer and must be acknowledged.
 #[derive(Clone, Debug)]
 pub struct Taken {
@@ -120,34 +128,31 @@ impl Dispatch {
         Ok(answer?)
     }
 
-    /// Appends ids to a stream, in order, as far as its window goes, and rings the bell. Answers how many were taken in; the others wait for the relay.
-    /// An id that is already there is there twice then, which the claim finds harmless.
-    pub async fn enqueue(&self, stream: &Stream, share: Share, ids: &[ExecutionId]) -> Result<usize, DispatchError> {
-        self.append(stream, share, ids, false).await
+    /// Appends ids to their streams, in order, to each as far as its window goes, and rings the bell. Answers how many of each group were taken in; the
+    /// others wait for the relay. An id that is already there is there twice then, which the claim finds harmless.
+    pub async fn enqueue(&self, groups: &[Group]) -> Result<Vec<usize>, DispatchError> {
+        self.append(groups, false).await
     }
 
     /// The relay's [`Dispatch::enqueue`]: it alone may append while rows wait in PostgreSQL, so that order is kept.
-    pub async fn refill(&self, stream: &Stream, share: Share, ids: &[ExecutionId]) -> Result<usize, DispatchError> {
-        self.append(stream, share, ids, true).await
+    pub async fn refill(&self, group: &Group) -> Result<usize, DispatchError> {
+        let accepted = self.append(std::slice::from_ref(group), true).await?;
+        Ok(accepted.into_iter().sum())
     }
 
-    async fn append(
-        &self,
-        stream: &Stream,
-        share: Share,
-        ids: &[ExecutionId],
-        refill: bool,
-    ) -> Result<usize, DispatchError> {
+    async fn append(&self, groups: &[Group], refill: bool) -> Result<Vec<usize>, DispatchError> {
         self.run(&self.scripts.enqueue, |script| {
-            script
-                .arg(&stream.tenant)
-                .arg(stream.priority.rank())
-                .arg(WINDOW)
-                .arg(i32::from(refill))
-                .arg(share.weight)
-                .arg(share.max_concurrent.unwrap_or(-1));
-            for id in ids {
-                script.arg(id.to_string());
+            script.arg(WINDOW).arg(i32::from(refill));
+            for Group { stream, share, ids } in groups {
+                script
+                    .arg(&stream.tenant)
+                    .arg(stream.priority.rank())
+                    .arg(share.weight)
+                    .arg(share.max_concurrent.unwrap_or(-1))
+                    .arg(ids.len());
+                for id in ids {
+                    script.arg(id.to_string());
+                }
             }
         })
         .await

@@ -27,9 +27,12 @@ impl Depth {
     }
 }
 
+/// Queued rows are found in two partial indexes, each of which a part of the union names: the table itself is mostly history.
 const DEPTHS: &str = "
 SELECT tenant, priority AS rank, count(*) AS queued, extract(epoch FROM now() - min(queued_at))::float8 AS oldest_age_seconds
-FROM executions WHERE state = 'queued' AND ({}::text IS NULL OR tenant = {}::text) GROUP BY tenant, priority";
+FROM (SELECT tenant, priority, queued_at FROM executions WHERE state = 'queued' AND enqueued
+      UNION ALL SELECT tenant, priority, queued_at FROM executions WHERE state = 'queued' AND NOT enqueued) AS queued
+WHERE {}::text IS NULL OR tenant = {}::text GROUP BY tenant, priority";
 
 /// Of one tenant, or of all.
 pub async fn depths(connection: &mut Connection, tenant: Option<&str>) -> StoreResult<Vec<Depth>> {
@@ -68,9 +71,11 @@ struct Count {
 pub async fn waiting(connection: &mut Connection, tenant: &str, bound: i64) -> StoreResult<i64> {
     let row: Count = statement(
         "SELECT count(*) AS count FROM (
-             SELECT 1 FROM executions WHERE tenant = {} AND state = 'queued'
+             SELECT 1 FROM executions WHERE tenant = {} AND state = 'queued' AND enqueued
+             UNION ALL SELECT 1 FROM executions WHERE tenant = {} AND state = 'queued' AND NOT enqueued
              UNION ALL SELECT 1 FROM executions WHERE tenant = {} AND state = 'scheduled' LIMIT {}) AS waiting",
     )
+    .bind::<Text, _>(tenant.to_owned())
     .bind::<Text, _>(tenant.to_owned())
     .bind::<Text, _>(tenant.to_owned())
     .bind::<BigInt, _>(bound)

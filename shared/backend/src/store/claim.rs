@@ -81,6 +81,8 @@ struct ClaimRow {
 /// Held for the length of a claim, so that two workers can't both take the last berth ("roadclam").
 const CLAIM_LOCK: &str = "SELECT pg_advisory_xact_lock(8245918687350939501)";
 
+/// The row is looked up by a subquery of its own (`OFFSET 0` keeps it one): joined with the tenants, the planner may come to go through all rows of a
+/// tenant instead.
 const CLAIM: &str = "
 WITH wanted AS (
     SELECT * FROM UNNEST({}::text[], {}::uuid[], {}::bytea[]) WITH ORDINALITY AS t (tenant, id, launch_hash, place)
@@ -90,7 +92,7 @@ WITH wanted AS (
     SELECT w.tenant, w.id, w.launch_hash, w.place, e.queued_at, COALESCE(l.live, 0)
                + row_number() OVER (PARTITION BY w.tenant ORDER BY w.place) > n.max_concurrent IS TRUE AS tenant_full
     FROM wanted w
-    JOIN executions e ON e.tenant = w.tenant AND e.id = w.id AND e.state = {}
+    JOIN LATERAL (SELECT queued_at FROM executions x WHERE x.tenant = w.tenant AND x.id = w.id AND x.state = {} OFFSET 0) e ON true
     JOIN tenants n ON n.name = w.tenant
     LEFT JOIN live l ON l.tenant = w.tenant
 ), chosen AS (

@@ -9,7 +9,9 @@ use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnecti
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::FutureExt;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub type Connection = AsyncPgConnection;
@@ -20,10 +22,22 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations")
 /// Session lock held while migrations run, so that several starters apply them once ("roadmigr").
 const MIGRATION_LOCK: i64 = 0x726f_6164_6d69_6772;
 
+/// How long a failure to connect speaks for the next ones.
+const OUTAGE_BELIEF: Duration = Duration::from_secs(1);
+
 /// A pool of connections. Cloning shares it.
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<Manager>,
+    outage: Arc<Outage>,
+    is_impatient: bool,
+}
+
+/// The last failure to connect.
+#[derive(Debug, Default)]
+struct Outage {
+    last: Mutex<Option<(Instant, String)>>,
+    noted: Notify,
 }
 
 impl Database {
@@ -32,9 +46,16 @@ impl Database {
         let mut manager = ManagerConfig::default();
         manager.recycling_method = RecyclingMethod::Fast;
         let statement_timeout = config.statement_timeout;
+        let outage = Arc::new(Outage::default());
+        let noting = Arc::clone(&outage);
         manager.custom_setup = Box::new(move |url| {
-            let url = url.to_owned();
-            async move { establish(&url, Some(statement_timeout)).await }.boxed()
+            let (url, outage) = (url.to_owned(), Arc::clone(&noting));
+            async move {
+                let connected = establish(&url, Some(statement_timeout)).await;
+                outage.note(connected.as_ref().err());
+                connected
+            }
+            .boxed()
         });
         let manager = Manager::new_with_config(config.url.expose(), manager);
         let pool = Pool::builder()
@@ -44,11 +65,37 @@ impl Database {
             // The connection used last has its statements and its caches warm.
             .queue_strategy(QueueStrategy::Lifo)
             .build_unchecked(manager);
-        Self { pool }
+        Self { pool, outage, is_impatient: false }
+    }
+
+    /// For who must answer somebody: while no connection is left and none can be made, [`Database::get`] says so at once, rather than waiting for one.
+    /// Whoever tries again in a loop needs a pause of its own then.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { is_impatient: true, ..self }
     }
 
     pub async fn get(&self) -> StoreResult<PooledConnection<'_, Manager>> {
-        self.pool.get().await.map_err(|error| StoreError::Unavailable(error.to_string()))
+        let connection = async { self.pool.get().await.map_err(|error| StoreError::Unavailable(error.to_string())) };
+        if !self.is_impatient {
+            return connection.await;
+        }
+        tokio::select! {
+            biased;
+            connection = connection => connection,
+            error = self.outage() => Err(StoreError::Unavailable(error)),
+        }
+    }
+
+    /// Returns when it is known that no connection can be had.
+    async fn outage(&self) -> String {
+        loop {
+            let noted = self.outage.noted.notified();
+            if let Some(error) = self.outage.recent().filter(|_| self.pool.state().connections == 0) {
+                return error;
+            }
+            noted.await;
+        }
     }
 
     /// Answers whether PostgreSQL does.
@@ -60,6 +107,23 @@ impl Database {
     pub fn connections(&self) -> (u32, u32) {
         let state = self.pool.state();
         (state.connections, state.idle_connections)
+    }
+}
+
+impl Outage {
+    fn note(&self, error: Option<&ConnectionError>) {
+        *self.last() = error.map(|error| (Instant::now(), error.to_string()));
+        if error.is_some() {
+            self.noted.notify_waiters();
+        }
+    }
+
+    fn recent(&self) -> Option<String> {
+        self.last().as_ref().filter(|(at, _)| at.elapsed() < OUTAGE_BELIEF).map(|(_, error)| error.clone())
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,6 +155,14 @@ pub async fn is_migrated(config: &PostgresConfig) -> anyhow::Result<bool> {
     .await?
 }
 
+/// Every statement of the store goes by keys, through an index, and is planned once. Left to itself, the planner reads whole tables as long as its
+/// statistics are those of the empty tables that a new installation begins with, and plans some statements anew at every call: on a young
+/// database that was close to half of PostgreSQL's processor time.
+const PLANNING: &str = "SET jit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off";
+
+/// A process that freezes, or whose machine goes away, within a transaction lets go of its locks after this: whoever claims waits for them.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
+
 /// TLS follows `sslmode` in the URL; a server's certificate is checked against the public roots and those of `SSL_CERT_FILE`.
 async fn establish(url: &str, statement_timeout: Option<Duration>) -> diesel::ConnectionResult<Connection> {
     let bad = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
@@ -104,7 +176,10 @@ async fn establish(url: &str, statement_timeout: Option<Duration>) -> diesel::Co
     let mut connection = Connection::try_from_client_and_connection(client, connection).await?;
     let timeout_ms = statement_timeout.map_or(0, |timeout| timeout.as_millis());
     connection
-        .batch_execute(&format!("SET jit = off; SET statement_timeout = {timeout_ms}; SET TIME ZONE 'UTC'"))
+        .batch_execute(&format!(
+            "SET statement_timeout = {timeout_ms}; SET idle_in_transaction_session_timeout = {}; SET TIME ZONE 'UTC'; {PLANNING}",
+            IDLE_IN_TRANSACTION.as_millis()
+        ))
         .await
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)

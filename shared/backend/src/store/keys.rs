@@ -45,7 +45,7 @@ pub async fn create(
     expires_at: Option<DateTime<Utc>>,
 ) -> StoreResult<Uuid> {
     let id = Uuid::now_v7();
-    super::tenants::set(connection, tenant, None, None, None).await?;
+    super::tenants::set(connection, tenant, super::tenants::Change::default()).await?;
     statement("INSERT INTO api_keys (id, tenant, role, prefix, hash, expires_at) VALUES ({}, {}, {}, {}, {}, {})")
         .bind::<SqlUuid, _>(id)
         .bind::<Text, _>(tenant.to_owned())

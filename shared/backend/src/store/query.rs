@@ -5,7 +5,7 @@ use super::{Connection, StoreResult};
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_domain::ids::ExecutionId;
 use std::collections::HashMap;
@@ -170,7 +170,7 @@ ORDER BY id DESC LIMIT {}";
 
 pub async fn list(connection: &mut Connection, tenant: &str, filter: &Filter) -> StoreResult<Vec<Execution>> {
     let states: Vec<String> = filter.states.iter().map(ToString::to_string).collect();
-    let rows: Vec<Row> = statement(LIST)
+    let list = statement(LIST)
         .bind::<Text, _>(tenant.to_owned())
         .bind::<SqlUuid, _>(filter.before.map_or(Uuid::max(), |id| id.0))
         .bind::<Array<Text>, _>(states.clone())
@@ -180,9 +180,18 @@ pub async fn list(connection: &mut Connection, tenant: &str, filter: &Filter) ->
         .bind::<Nullable<Jsonb>, _>(filter.labels.clone())
         .bind::<Nullable<Jsonb>, _>(filter.labels.clone())
         .bind::<Timestamptz, _>(filter.created_after.unwrap_or(DateTime::<Utc>::UNIX_EPOCH))
-        .bind::<BigInt, _>(filter.limit)
-        .load(connection)
-        .await?;
+        .bind::<BigInt, _>(filter.limit);
+    let rows: Vec<Row> = if filter.labels.is_some() {
+        // Only a plan that knows that there are labels can go by their index.
+        connection
+            .transaction(async |connection| {
+                connection.batch_execute("SET LOCAL plan_cache_mode = force_custom_plan").await?;
+                list.load(connection).await
+            })
+            .await?
+    } else {
+        list.load(connection).await?
+    };
     Ok(rows.into_iter().map(Execution::from).collect())
 }
 
@@ -336,15 +345,17 @@ pub const MAX_COUNTED_AHEAD: i64 = 10_000;
 
 const AHEAD: &str = "
 SELECT count(*) AS count FROM (
-    SELECT 1 FROM executions q
-    WHERE q.tenant = {} AND q.state = 'queued'
-      AND (q.priority < {} OR (q.priority = {} AND (q.queued_at, q.id) < ({}, {})))
+    SELECT 1 FROM (
+        SELECT priority, queued_at, id FROM executions WHERE tenant = {} AND state = 'queued' AND enqueued
+        UNION ALL SELECT priority, queued_at, id FROM executions WHERE tenant = {} AND state = 'queued' AND NOT enqueued) AS q
+    WHERE q.priority < {} OR (q.priority = {} AND (q.queued_at, q.id) < ({}, {}))
     LIMIT {}) AS ahead";
 
 /// How many of the tenant's executions go before this queued one, counted up to [`MAX_COUNTED_AHEAD`].
 pub async fn ahead(connection: &mut Connection, execution: &Execution) -> StoreResult<i64> {
     let Some(queued_at) = execution.queued_at else { return Ok(0) };
     let row: Count = statement(AHEAD)
+        .bind::<Text, _>(execution.tenant.clone())
         .bind::<Text, _>(execution.tenant.clone())
         .bind::<SmallInt, _>(execution.priority.rank())
         .bind::<SmallInt, _>(execution.priority.rank())

@@ -1,7 +1,7 @@
 //! The stream protocol against a real Redis.
 
 use crate::fixture::*;
-use roadstead_backend::dispatch::{Dispatch, DispatchError, Health, Rung, Share, Taken, WINDOW};
+use roadstead_backend::dispatch::{Dispatch, DispatchError, Group, Health, Rung, Share, Stream, Taken, WINDOW};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
 use std::collections::HashMap;
@@ -12,7 +12,16 @@ fn ids(count: usize) -> Vec<ExecutionId> {
 }
 
 async fn enqueue(dispatch: &Dispatch, tenant: &str, priority: Priority, ids: &[ExecutionId]) {
-    assert_eq!(dispatch.enqueue(&stream(tenant, priority), SHARE, ids).await.unwrap(), ids.len());
+    assert_eq!(enqueue_some(dispatch, group(stream(tenant, priority), SHARE, ids)).await, ids.len());
+}
+
+fn group(stream: Stream, share: Share, ids: &[ExecutionId]) -> Group {
+    Group { stream, share, ids: ids.to_vec() }
+}
+
+/// Appends one group; answers how many were taken in.
+async fn enqueue_some(dispatch: &Dispatch, group: Group) -> usize {
+    dispatch.enqueue(&[group]).await.unwrap()[0]
 }
 
 async fn take(dispatch: &Dispatch, count: usize) -> Vec<Taken> {
@@ -46,7 +55,8 @@ async fn entries_come_in_order_and_are_gone_when_done() {
 async fn tenants_take_turns_by_weight_whatever_their_backlog() {
     let dispatch = dispatch().await;
     enqueue(&dispatch, "a", Priority::Normal, &ids(1_000)).await;
-    dispatch.enqueue(&stream("b", Priority::Normal), Share { weight: 2, max_concurrent: None }, &ids(6)).await.unwrap();
+    enqueue_some(&dispatch, group(stream("b", Priority::Normal), Share { weight: 2, max_concurrent: None }, &ids(6)))
+        .await;
     enqueue(&dispatch, "c", Priority::Normal, &ids(1)).await;
     assert_eq!(tenants(&take(&dispatch, 8).await), "abbcabba");
 }
@@ -66,7 +76,7 @@ async fn high_priority_goes_first_within_a_tenant() {
 async fn a_tenant_at_its_limit_is_passed_over_and_not_forgotten() {
     let dispatch = dispatch().await;
     let limited = Share { weight: 1, max_concurrent: Some(2) };
-    dispatch.enqueue(&stream("a", Priority::Normal), limited, &ids(5)).await.unwrap();
+    enqueue_some(&dispatch, group(stream("a", Priority::Normal), limited, &ids(5))).await;
     enqueue(&dispatch, "b", Priority::Normal, &ids(2)).await;
     let live = HashMap::from([("a".to_owned(), 1)]);
     assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "abb");
@@ -81,23 +91,44 @@ async fn a_stream_holds_its_window_and_only_the_relay_appends_behind_it() {
     let dispatch = dispatch().await;
     let a = stream("a", Priority::Normal);
     let (first, second) = (ids(WINDOW - 1), ids(3));
-    assert_eq!(dispatch.enqueue(&a, SHARE, &first).await.unwrap(), WINDOW - 1);
-    assert_eq!(dispatch.enqueue(&a, SHARE, &second).await.unwrap(), 1);
+    assert_eq!(enqueue_some(&dispatch, group(a.clone(), SHARE, &first)).await, WINDOW - 1);
+    assert_eq!(enqueue_some(&dispatch, group(a.clone(), SHARE, &second)).await, 1);
     let mut bell = dispatch.supervisor_bell();
     assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung, "the relay is called");
     let taken = take(&dispatch, 256).await;
     dispatch.done(&taken).await.unwrap();
-    assert_eq!(dispatch.enqueue(&a, SHARE, &ids(1)).await.unwrap(), 0, "rows wait in PostgreSQL and go first");
-    assert_eq!(dispatch.refill(&a, SHARE, &second[1..]).await.unwrap(), 2);
+    assert_eq!(
+        enqueue_some(&dispatch, group(a.clone(), SHARE, &ids(1))).await,
+        0,
+        "rows wait in PostgreSQL and go first"
+    );
+    assert_eq!(dispatch.refill(&group(a.clone(), SHARE, &second[1..])).await.unwrap(), 2);
     dispatch.caught_up(&a).await.unwrap();
-    assert_eq!(dispatch.enqueue(&a, SHARE, &ids(1)).await.unwrap(), 1);
+    assert_eq!(enqueue_some(&dispatch, group(a.clone(), SHARE, &ids(1))).await, 1);
+}
+
+#[tokio::test]
+async fn groups_of_many_streams_go_in_one_call_and_each_is_answered() {
+    let dispatch = dispatch().await;
+    let full = stream("full", Priority::Normal);
+    enqueue(&dispatch, "full", Priority::Normal, &ids(WINDOW - 1)).await;
+    let (high, low) = (ids(2), ids(1));
+    let groups = [
+        group(stream("a", Priority::High), SHARE, &high),
+        group(full.clone(), SHARE, &ids(3)),
+        group(stream("a", Priority::Low), SHARE, &low),
+    ];
+    assert_eq!(dispatch.enqueue(&groups).await.unwrap(), [2, 1, 1]);
+    assert_eq!(dispatch.oldest(&groups[0].stream).await.unwrap(), Some(high[0]));
+    assert_eq!(dispatch.oldest(&groups[2].stream).await.unwrap(), Some(low[0]));
+    assert_eq!(dispatch.depth(&full).await.unwrap(), WINDOW);
 }
 
 #[tokio::test]
 async fn a_drained_stream_with_rows_waiting_calls_the_relay() {
     let dispatch = dispatch().await;
     let a = stream("a", Priority::Normal);
-    dispatch.enqueue(&a, SHARE, &ids(WINDOW + 1)).await.unwrap();
+    enqueue_some(&dispatch, group(a.clone(), SHARE, &ids(WINDOW + 1))).await;
     let mut bell = dispatch.supervisor_bell();
     assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung);
     while let taken = take(&dispatch, 1_000).await

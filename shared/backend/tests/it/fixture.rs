@@ -30,7 +30,7 @@ pub async fn database() -> Database {
     let database = Database::new(&config);
     let mut connection = database.get().await.unwrap();
     for tenant in ["t", "u"] {
-        tenants::set(&mut connection, tenant, None, None, None).await.unwrap();
+        tenants::set(&mut connection, tenant, tenants::Change::default()).await.unwrap();
     }
     drop(connection);
     database

@@ -39,6 +39,35 @@ async fn kinds(connection: &mut Connection, id: ExecutionId) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_limits_are_set_kept_and_removed_one_by_one() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let mut set = async |change| {
+        let tenant = tenants::set(c, "t", change).await.unwrap();
+        (tenant.weight, tenant.max_concurrent, tenant.max_queued)
+    };
+    let kept = tenants::Change::default();
+    assert_eq!(
+        set(tenants::Change { weight: Some(3), max_concurrent: Some(Some(0)), ..kept }).await,
+        (3, Some(0), None)
+    );
+    assert_eq!(set(tenants::Change { max_queued: Some(Some(9)), ..kept }).await, (3, Some(0), Some(9)));
+    assert_eq!(set(tenants::Change { max_concurrent: Some(None), ..kept }).await, (3, None, Some(9)));
+    assert_eq!(set(kept).await, (3, None, Some(9)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_froze_within_its_claim_stops_nobody_for_long() {
+    let database = database().await;
+    let (mut frozen, mut other) = (database.get().await.unwrap(), database.get().await.unwrap());
+    let id = submitted(&mut other, execution()).await;
+    // The lock that claims take, as `claim` does.
+    sql(&mut frozen, "BEGIN; SELECT pg_advisory_xact_lock(8245918687350939501)").await;
+    let claim = tokio::time::timeout(Duration::from_secs(30), claimed(&mut other, id));
+    assert_eq!(claim.await.expect("the lock is let go").attempt, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_execution_goes_all_the_way_and_its_timeline_says_so() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
@@ -101,7 +130,8 @@ async fn the_cap_holds_however_many_claim_at_once() {
 async fn a_tenants_own_limit_holds_below_the_cap() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
-    tenants::set(c, "t", None, Some(2), None).await.unwrap();
+    let change = tenants::Change { max_concurrent: Some(Some(2)), ..tenants::Change::default() };
+    tenants::set(c, "t", change).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..4 {
         ids.push(submitted(c, execution()).await);

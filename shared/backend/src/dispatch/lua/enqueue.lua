@@ -1,29 +1,37 @@
--- Appends ids to the stream of (tenant, priority) as far as its window goes; answers how many.
--- ARGV: prefix, tenant, rank, window, refill (1: the relay), weight, max_concurrent (-1: none), id...
-local prefix, tenant, member = ARGV[1], ARGV[2], ARGV[2] .. ':' .. ARGV[3]
-local window, refill = tonumber(ARGV[4]), ARGV[5] == '1'
-local stream, overflow = prefix .. 'q:' .. member, prefix .. 'overflow'
-redis.call('HSET', prefix .. 'shares', tenant, ARGV[6] .. ' ' .. ARGV[7])
-
-local accepted, offered = 0, #ARGV - 7
-if refill or redis.call('SISMEMBER', overflow, member) == 0 then
-  if redis.call('EXISTS', stream) == 0 then
-    redis.call('XGROUP', 'CREATE', stream, 'workers', '0', 'MKSTREAM')
-    redis.call('SADD', prefix .. 'streams', member)
+-- Appends ids to the streams of some (tenant, priority), to each as far as its window goes; answers how many, group by group.
+-- ARGV: prefix, window, refill (1: the relay), then groups of: tenant, rank, weight, max_concurrent (-1: none), n, and n ids.
+local prefix, window, refill = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local overflow = prefix .. 'overflow'
+local answer, any, call_relay = {}, false, false
+local at = 4
+while at <= #ARGV do
+  local tenant, member = ARGV[at], ARGV[at] .. ':' .. ARGV[at + 1]
+  local stream, offered, first = prefix .. 'q:' .. member, tonumber(ARGV[at + 4]), at + 5
+  redis.call('HSET', prefix .. 'shares', tenant, ARGV[at + 2] .. ' ' .. ARGV[at + 3])
+  local accepted = 0
+  if refill or redis.call('SISMEMBER', overflow, member) == 0 then
+    local length = redis.call('XLEN', stream)
+    if length == 0 and redis.call('EXISTS', stream) == 0 then
+      redis.call('XGROUP', 'CREATE', stream, 'workers', '0', 'MKSTREAM')
+      redis.call('SADD', prefix .. 'streams', member)
+    end
+    accepted = math.max(0, math.min(offered, window - length))
+    for i = first, first + accepted - 1 do
+      redis.call('XADD', stream, '*', 'id', ARGV[i])
+    end
   end
-  local room = math.max(0, math.min(offered, window - redis.call('XLEN', stream)))
-  for i = 8, 7 + room do
-    redis.call('XADD', stream, '*', 'id', ARGV[i])
+  if accepted < offered then
+    -- Rows wait in PostgreSQL from here on: nobody but the relay may append until they are through.
+    redis.call('SADD', overflow, member)
+    call_relay = not refill
   end
-  accepted = room
+  if accepted > 0 then
+    any = true
+    if redis.call('SADD', prefix .. 'ringed', tenant) == 1 then redis.call('RPUSH', prefix .. 'ring', tenant) end
+  end
+  answer[#answer + 1] = accepted
+  at = first + offered
 end
-if accepted < offered then
-  -- Rows wait in PostgreSQL from here on: nobody but the relay may append until they are through.
-  redis.call('SADD', overflow, member)
-  if not refill and redis.call('LLEN', prefix .. 'relay') == 0 then redis.call('LPUSH', prefix .. 'relay', '1') end
-end
-if accepted > 0 then
-  if redis.call('SADD', prefix .. 'ringed', tenant) == 1 then redis.call('RPUSH', prefix .. 'ring', tenant) end
-  if redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('LPUSH', prefix .. 'bell', '1') end
-end
-return accepted
+if call_relay and redis.call('LLEN', prefix .. 'relay') == 0 then redis.call('LPUSH', prefix .. 'relay', '1') end
+if any and redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('LPUSH', prefix .. 'bell', '1') end
+return answer
