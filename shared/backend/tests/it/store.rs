@@ -38,6 +38,45 @@ async fn kinds(connection: &mut Connection, id: ExecutionId) -> Vec<String> {
     query::events(connection, "t", id).await.unwrap().into_iter().map(|event| event.kind).collect()
 }
 
+/// Rows that indexes have led to in the tables of executions, up to now.
+async fn rows_read(connection: &mut Connection) -> i64 {
+    #[derive(diesel::QueryableByName)]
+    struct Read {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        rows: i64,
+    }
+    const READ: &str = "SELECT COALESCE(sum(idx_tup_read), 0)::int8 AS rows FROM pg_stat_user_indexes
+        WHERE relname IN ('executions', 'attempts', 'execution_events')";
+    sql(connection, "SELECT pg_stat_force_next_flush()").await;
+    sql(connection, "SELECT pg_stat_clear_snapshot()").await;
+    let read: Read = diesel_async::RunQueryDsl::get_result(diesel::sql_query(READ), connection).await.unwrap();
+    read.rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
+    async fn one(c: &mut Connection) {
+        let attempt = running(c).await;
+        launch::launched(c, "worker-1", &[attempt]).await.unwrap();
+        assert!(matches!(report(c, attempt, SESSION, Status::Succeeded).await, Finished::Settled { .. }));
+        assert!(claim::release(c, "worker-1", &[attempt]).await.unwrap().contains(&attempt));
+    }
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    sql(c, "VACUUM ANALYZE executions").await;
+    sql(c, "VACUUM ANALYZE attempts").await;
+    one(c).await;
+    sql(c, "INSERT INTO executions (tenant, id, state, priority, max_attempts, enqueued, input_bytes, timeout_seconds, queued_at)
+            SELECT 't', gen_random_uuid(), 'queued', 1, 1, true, 0, 60, now() FROM generate_series(1, 3000);
+            INSERT INTO attempts (execution_id, attempt, tenant, worker, launch_lease_expires_at, start_deadline, released_at)
+            SELECT id, 1, 't', 'worker-1', now(), now(), now() FROM executions WHERE state = 'queued'")
+    .await;
+    let before = rows_read(c).await;
+    one(c).await;
+    let read = rows_read(c).await - before;
+    assert!((1..200).contains(&read), "{read} rows were looked at");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_limits_are_set_kept_and_removed_one_by_one() {
     let database = database().await;
