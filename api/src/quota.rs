@@ -1,7 +1,8 @@
 //! How many executions of a tenant may wait: a count that is kept in memory and corrected by PostgreSQL.
 //!
-//! Invariants: nothing is refused by a guess: before a refusal the rows are counted, at most twenty times a second; nothing is accepted past the bound by
-//! one process, however many requests come at once, because what is on its way to the database counts too. Far from the bound no request costs a query.
+//! Invariants: nothing is refused by a guess: before a refusal the rows are counted, at most twenty times a second, and so that counting takes PostgreSQL a
+//! twentieth of the time at most; nothing is accepted past the bound by one process, however many requests come at once, because what is on its way to the
+//! database counts too. Far from the bound no request costs a query.
 //! Several processes know of each other's submissions by their counts only, so together they may overshoot by what they accept between two counts.
 
 use crate::problem::{Kind, Problem};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Between two counts that somebody waits for.
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
+/// A count that took long is of many rows: for so many times as long it is not made again, however insistently a tenant at its bound goes on submitting.
+const PAUSE_PER_COUNT: u32 = 20;
 /// An older count is made anew in the background when the tenant submits.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,7 @@ struct Figures {
 #[derive(Clone, Copy, Debug)]
 struct Count {
     began: Instant,
+    took: Duration,
     /// What waits, at most: what was counted and what was reserved since. What was taken out of the queue since is still in it.
     waiting: i64,
     /// Reserved since.
@@ -80,7 +84,7 @@ impl Quotas {
         let turn = tally.counting.lock().await;
         // Whoever had the turn before may have counted.
         let mut room = tally.figures().reserve(executions, bound);
-        if room.is_none() && tally.figures().is_older_than(COUNT_INTERVAL) {
+        if room.is_none() && tally.figures().may_count() {
             self.recount(tenant, &tally, bound).await?;
             room = tally.figures().reserve(executions, bound);
         }
@@ -98,10 +102,12 @@ impl Quotas {
 
     /// The caller holds the turn to count.
     async fn recount(&self, tenant: &str, tally: &Tally, bound: i64) -> Result<(), StoreError> {
+        // Waiting for a connection is no part of what counting costs.
+        let mut connection = self.database.get().await?;
         let began = Instant::now();
         let before = tally.figures().begin_count();
-        let counted = capacity::waiting(&mut *self.database.get().await?, tenant, bound).await?;
-        tally.figures().end_count(began, before, counted);
+        let counted = capacity::waiting(&mut connection, tenant, bound).await?;
+        tally.figures().end_count(began, began.elapsed(), before, counted);
         Ok(())
     }
 
@@ -109,7 +115,7 @@ impl Quotas {
         let (this, tenant, tally) = (self.clone(), tenant.to_owned(), Arc::clone(tally));
         tokio::spawn(async move {
             if let Ok(_turn) = tally.counting.try_lock()
-                && tally.figures().is_older_than(COUNT_INTERVAL)
+                && tally.figures().may_count()
             {
                 // A count that failed leaves the old one, which errs on the side of refusing; a refusal counts for itself.
                 let _ = this.recount(&tenant, &tally, bound).await;
@@ -137,8 +143,8 @@ impl Figures {
         Some(count.added > room / 2 || count.began.elapsed() > MAX_AGE)
     }
 
-    fn is_older_than(&self, age: Duration) -> bool {
-        self.count.is_none_or(|count| count.began.elapsed() >= age)
+    fn may_count(&self) -> bool {
+        self.count.is_none_or(|count| count.began.elapsed() >= COUNT_INTERVAL.max(count.took * PAUSE_PER_COUNT))
     }
 
     /// Answers what is in flight: it may be committed before PostgreSQL counts, or after.
@@ -147,8 +153,8 @@ impl Figures {
         self.in_flight
     }
 
-    fn end_count(&mut self, began: Instant, in_flight_before: i64, counted: i64) {
-        self.count = Some(Count { began, waiting: counted + in_flight_before + self.since_begin, added: 0 });
+    fn end_count(&mut self, began: Instant, took: Duration, in_flight_before: i64, counted: i64) {
+        self.count = Some(Count { began, took, waiting: counted + in_flight_before + self.since_begin, added: 0 });
     }
 }
 
@@ -189,7 +195,7 @@ mod tests {
     fn counted(waiting: i64) -> Arc<Tally> {
         let tally = Tally::default();
         let before = tally.figures().begin_count();
-        tally.figures().end_count(Instant::now(), before, waiting);
+        tally.figures().end_count(Instant::now(), Duration::ZERO, before, waiting);
         Arc::new(tally)
     }
 
@@ -215,7 +221,7 @@ mod tests {
         let before = tally.figures().begin_count();
         let late = reserve(&tally, 1, 5).unwrap();
         early.used();
-        tally.figures().end_count(Instant::now(), before, 1);
+        tally.figures().end_count(Instant::now(), Duration::ZERO, before, 1);
         assert_eq!(tally.figures().count.unwrap().waiting, 3, "the early one perhaps twice, never not at all");
         drop(late);
         assert_eq!(tally.figures().count.unwrap().waiting, 2);
@@ -229,6 +235,22 @@ mod tests {
             assert_eq!(tally.figures().reserve(1, 1_000), Some(false), "{n}");
         }
         assert_eq!(tally.figures().reserve(500, 1_000), Some(true));
+    }
+
+    #[test]
+    fn a_count_that_took_long_is_not_made_again_soon() {
+        let after = |took, ago| {
+            let mut figures = Figures::default();
+            let before = figures.begin_count();
+            figures.end_count(Instant::now().checked_sub(ago).unwrap(), took, before, 1_000);
+            figures.may_count()
+        };
+        let millis = Duration::from_millis;
+        assert!(Figures::default().may_count());
+        assert!(after(millis(1), millis(60)));
+        assert!(!after(millis(1), millis(0)));
+        assert!(!after(millis(300), millis(5_000)), "a twentieth of the time at most");
+        assert!(after(millis(300), millis(6_100)));
     }
 
     #[test]

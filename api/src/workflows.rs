@@ -228,8 +228,7 @@ pub async fn list(app: web::Data<App>, principal: Principal, request: HttpReques
     let limit = params.integer("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
     params.finish(())?;
     let listing = Listing::new("workflows", tenant, &[]);
-    let after = cursor.map(|cursor| listing.position(&cursor)).transpose()?.unwrap_or_default();
-    let after = String::from_utf8(after).map_err(|_| Problem::new(Kind::InvalidCursor, "the cursor holds no name"))?;
+    let after = cursor.map(|cursor| name_at(&listing, &cursor)).transpose()?.unwrap_or_default();
     let mut versions = workflows::list(&mut *app.database.get().await?, tenant, &after, limit + 1).await?;
     let more = versions.len() > limit as usize;
     versions.truncate(limit as usize);
@@ -238,12 +237,28 @@ pub async fn list(app: web::Data<App>, principal: Principal, request: HttpReques
     json(&WorkflowPage { items: versions.iter().map(VersionView::of).collect(), next_cursor })
 }
 
+/// A cursor's checksum is no secret, so its position is a name only if it looks like one.
+fn name_at(listing: &Listing, cursor: &str) -> Result<String, Problem> {
+    let name = String::from_utf8(listing.position(cursor)?).ok().filter(|name| is_name(name));
+    name.ok_or_else(|| Problem::new(Kind::InvalidCursor, "the cursor holds no name"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn refusal(content_type: &str, body: &str) -> Kind {
         read_definition(content_type, body.as_bytes()).and_then(|w| canonical(&w)).unwrap_err().kind()
+    }
+
+    #[test]
+    fn a_cursor_leads_to_a_name_and_to_nothing_else() {
+        let listing = Listing::new("workflows", "acme", &[]);
+        assert_eq!(name_at(&listing, &listing.cursor(b"word-count")).unwrap(), "word-count");
+        for position in [&b""[..], b"\0", b"word\0count", b"Word", b"\xff", &[b'a'; 64]] {
+            let refused = name_at(&listing, &listing.cursor(position)).unwrap_err();
+            assert_eq!(refused.kind(), Kind::InvalidCursor, "{position:?}");
+        }
     }
 
     #[test]

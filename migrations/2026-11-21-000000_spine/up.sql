@@ -72,6 +72,8 @@ CREATE TABLE executions (
 CREATE INDEX executions_enqueued ON executions (tenant, priority, queued_at, id) WHERE state = 'queued' AND enqueued;
 CREATE INDEX executions_waiting ON executions (tenant, priority, queued_at, id) WHERE state = 'queued' AND NOT enqueued;
 CREATE INDEX executions_scheduled ON executions (run_at) WHERE state = 'scheduled';
+-- What a tenant's quota is counted from, beside the queued rows.
+CREATE INDEX executions_scheduled_of_tenant ON executions (tenant) WHERE state = 'scheduled';
 CREATE INDEX executions_queue_deadline ON executions (queue_deadline)
     WHERE queue_deadline IS NOT NULL AND state IN ('scheduled', 'queued');
 CREATE INDEX executions_labels ON executions USING gin (labels jsonb_path_ops) WHERE labels IS NOT NULL;

@@ -1,7 +1,8 @@
 //! `finish`: the executor's own report of the attempt's end.
 
 use super::heartbeat::check_segments;
-use super::{Caller, INLINE_RESULT_BYTES, MAX_REPORT_BYTES, caller, document, gone};
+use super::{Caller, INLINE_RESULT_BYTES, MAX_REPORT_BYTES, caller, gone};
+use crate::json_body;
 use crate::problem::Problem;
 use crate::state::App;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -25,7 +26,8 @@ pub async fn finish(
     let Caller { attempt, secret_hash } = caller(&request)?;
     let executions = &app.config.executions;
     let max_bytes = MAX_REPORT_BYTES + executions.max_artifacts as usize * MAX_ARTIFACT_ENTRY_BYTES;
-    let finish: Finish = document(&request, &mut body, max_bytes).await?;
+    json_body::content_type(&request, &["application/json"])?;
+    let finish = parse(&json_body::read(&request, &mut body, max_bytes).await?)?;
     check(&finish, executions)?;
     match app.reports.finishes.submit(Report { attempt, session_hash: secret_hash, finish }).await?? {
         Finished::Settled { state, ran, .. } => {
@@ -42,6 +44,11 @@ pub async fn finish(
         Finished::NotCurrent => return Err(gone()),
     }
     Ok(HttpResponse::Ok().content_type("application/json").body("{}"))
+}
+
+/// A result is the user's, whatever JSON it is, and kept as bytes: neither its depth nor U+0000 in its strings is the API's business.
+fn parse(document: &[u8]) -> Result<Finish, Problem> {
+    serde_json::from_slice(document).map_err(|error| json_body::invalid(&error))
 }
 
 /// The document was parsed; this is what its types don't say.
@@ -80,4 +87,22 @@ fn is_artifact(artifact: &Artifact, max_bytes: u64) -> bool {
 
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_may_be_any_json() {
+        for result in [r#"{"a": "\u0000"}"#.to_owned(), format!("{}{}", "[".repeat(1_000), "]".repeat(1_000))] {
+            let document = format!(
+                r#"{{"outcome": {{"status": "succeeded", "retryable": false}}, "steps": [], "result": {{"size_bytes": {}, "inline": {result}}}}}"#,
+                result.len()
+            );
+            let finish = parse(document.as_bytes()).unwrap();
+            assert_eq!(finish.result.unwrap().inline.unwrap().get(), result);
+        }
+        assert!(parse(b"{").is_err());
+    }
 }

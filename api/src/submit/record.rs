@@ -64,6 +64,7 @@ impl Commit<Item, Recorded> for Recorder {
                 }
                 Ok(Submitted::Repeated(executions)) => Recorded::Before(executions),
                 Ok(Submitted::KeyReused) => Recorded::KeyReused,
+                Ok(Submitted::Unread(error)) => Recorded::Failed(error.into()),
                 Err(problem) => Recorded::Failed(problem),
             });
         }

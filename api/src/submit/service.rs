@@ -79,6 +79,7 @@ async fn repeated_or(
     match look_up(&mut *app.database.get().await?, &tenant.name, key).await? {
         Some(Submitted::Repeated(executions)) => Ok(executions.into_iter().map(as_of_submission).collect()),
         Some(Submitted::KeyReused) => Err(key_reused()),
+        Some(Submitted::Unread(error)) => Err(error.into()),
         Some(Submitted::Recorded) | None => Err(problem),
     }
 }

@@ -45,6 +45,8 @@ use tokio_util::sync::CancellationToken;
 const HAND_INTERVAL: Duration = Duration::from_secs(1);
 /// For what is still to be recorded when this worker leaves.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+/// An end that its launcher has told is heard of a moment later: whoever leaves looks once more after this.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 /// Without room a ring is answered this much later: there is nothing to be done about it but to look.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -207,13 +209,14 @@ impl Dispatcher {
         Ok((any, well))
     }
 
-    /// Gives berths back without claiming.
-    async fn release(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
-        if !self.gone.is_empty() {
-            let released = claim::release(connection, &self.worker.id, &self.gone_ids()).await?;
-            self.settle_unreleased(|attempt| released.contains(&attempt));
+    /// Gives berths back without claiming. Answers whether there were any.
+    async fn release(&mut self, connection: &mut Connection) -> Result<bool, StoreError> {
+        if self.gone.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let released = claim::release(connection, &self.worker.id, &self.gone_ids()).await?;
+        self.settle_unreleased(|attempt| released.contains(&attempt));
+        Ok(!released.is_empty())
     }
 
     fn gone_ids(&self) -> Vec<AttemptId> {
@@ -252,21 +255,30 @@ impl Dispatcher {
         let mut live = self.worker.launcher.live();
         let worker = Arc::clone(&self.worker);
         let all_ended = async {
+            let mut was_over = false;
             loop {
                 worker.pulse.beat();
+                // Before the ends that are heard of: an attempt that ends in between is in one of both.
+                let none_held = worker.launcher.held().is_empty();
                 self.gone.extend(worker.freed.take());
                 let released = match worker.database.get().await {
                     Ok(mut connection) => self.release(&mut connection).await,
                     Err(error) => Err(error),
                 };
+                if matches!(released, Ok(true)) {
+                    // This worker claims nothing any more: the berth is another's.
+                    let _ = worker.dispatch.ring_workers().await;
+                }
                 live.mark_unchanged();
-                if released.is_ok() && worker.launcher.held().is_empty() && self.gone.is_empty() {
+                let is_over = released.is_ok() && none_held && self.gone.is_empty();
+                if is_over && was_over {
                     break;
                 }
+                was_over = is_over;
                 tokio::select! {
                     () = worker.freed.called() => {}
                     _ = live.changed() => {}
-                    () = tokio::time::sleep(HAND_INTERVAL) => {}
+                    () = tokio::time::sleep(if is_over { LAST_LOOK } else { HAND_INTERVAL }) => {}
                 }
             }
         };

@@ -18,6 +18,7 @@ use crate::trouble::{Complaint, Trouble};
 use crate::worker::Worker;
 use lease::Lease;
 use metrics::{gauge, histogram};
+use reconcile::Reconciliation;
 use relay::Relay;
 use roadstead_backend::dispatch::{Bell, Rung, Taken};
 use roadstead_backend::store::overdue::{Outlook, outlook};
@@ -28,10 +29,13 @@ use std::time::Duration;
 use tick::{Bustle, Every, Rest, Role, rest};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// With Redis or PostgreSQL away, whether it is back is asked this often.
 const AWAY: Duration = Duration::from_secs(1);
+/// After an outage of PostgreSQL, until launches are taken over: their workers and executors, who waited for it too, come first.
+const RECOVERY: Duration = Duration::from_secs(5);
 /// Rings may come much faster than there is work in them.
 const BETWEEN_RINGS: Duration = Duration::from_millis(20);
 
@@ -43,8 +47,11 @@ pub struct Supervisor {
     lease: Lease,
     bustle: Bustle,
     relay: Relay,
+    reconciliation: Reconciliation,
     due: Due,
     store_complaint: Complaint,
+    /// When PostgreSQL was last away.
+    last_outage: Option<Instant>,
     complaint: Complaint,
     bell_complaint: Complaint,
     retention: Option<JoinHandle<()>>,
@@ -84,8 +91,10 @@ impl Supervisor {
             lease: Lease::default(),
             bustle: Bustle::default(),
             relay: Relay::default(),
+            reconciliation: Reconciliation::default(),
             due,
             store_complaint: Complaint::about("supervising"),
+            last_outage: None,
             complaint: Complaint::about("tending the streams"),
             bell_complaint: Complaint::about("waiting at the supervisors' bell"),
             retention: None,
@@ -103,6 +112,7 @@ impl Supervisor {
                 }
                 Err(error) => {
                     self.store_complaint.raise(&self.worker.log, &error);
+                    self.last_outage = Some(clock::now());
                     Rest { at_most: AWAY, listen: false, launches_are_news: false }
                 }
             };
@@ -155,7 +165,9 @@ impl Supervisor {
         promote::promote(connection).await?;
         if self.due.deadlines.take(clock::now()) {
             settle::settle_overdue(&worker, connection).await?;
-            reclaim::launch_abandoned(&worker, connection).await?;
+            if self.last_outage.is_none_or(|at| at.elapsed() >= RECOVERY) {
+                reclaim::launch_abandoned(&worker, connection).await?;
+            }
         }
         if self.due.retention.is_due(clock::now()) && self.retention.as_ref().is_none_or(JoinHandle::is_finished) {
             self.due.retention.take(clock::now());
@@ -183,7 +195,7 @@ impl Supervisor {
             reclaim::reclaim_entries(worker, &self.dispatcher).await?;
         }
         if self.due.reconciliation.take(now) {
-            reconcile::reconcile(worker, connection).await?;
+            self.reconciliation.turn(worker, connection).await?;
         }
         self.relay.turn(worker, connection).await?;
         Ok(())

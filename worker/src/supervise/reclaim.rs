@@ -17,8 +17,9 @@ use tokio::sync::mpsc;
 const IDLE: Duration = Duration::from_secs(60);
 const MAX_ENTRIES: usize = 128;
 const MAX_LAUNCHES: i64 = 64;
-/// From an attempt's end to its berth's being free, when its worker can't say that the process is gone: executors exit right after their report.
-const RELEASE_GRACE: Duration = Duration::from_secs(2);
+/// From an attempt's end to its berth's being free, when its worker can't say that the process is gone: an executor exits after its report as soon as
+/// it has removed its workspace.
+const RELEASE_GRACE: Duration = Duration::from_secs(15);
 
 /// Gives the dispatcher of this worker what others took long ago. They keep their places in their streams.
 pub async fn reclaim_entries(worker: &Worker, dispatcher: &mpsc::Sender<Vec<Taken>>) -> Result<(), Trouble> {

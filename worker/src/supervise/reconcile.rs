@@ -4,24 +4,42 @@ use super::relay::{share, stream};
 use crate::trouble::Trouble;
 use crate::worker::Worker;
 use roadstead_backend::dispatch::Health;
-use roadstead_backend::store::{Connection, relay};
+use roadstead_backend::store::Connection;
+use roadstead_backend::store::relay::{self, Backlog};
 use slog::warn;
 use std::time::Duration;
 
 /// An API replica commits first and appends then; this is how long that may take before the row counts as forgotten.
 const MARGIN: Duration = Duration::from_secs(5);
+/// Streams that are looked at in one turn; the next turn goes on behind them.
 const MAX_STREAMS: usize = 1_000;
 
-/// Forgets what is believed wrongly, so that the relay enqueues it.
-pub async fn reconcile(worker: &Worker, connection: &mut Connection) -> Result<(), Trouble> {
-    for believed in relay::believed_streams(connection).await?.iter().take(MAX_STREAMS) {
-        let stream = stream(believed);
-        worker.dispatch.note_share(&stream.tenant, share(believed)).await?;
-        let oldest = worker.dispatch.oldest(&stream).await?;
-        let lost = relay::forget_lost(connection, &stream.tenant, stream.priority, oldest, MARGIN).await?;
-        if lost > 0 {
-            warn!(worker.log, "rows were not in their stream"; "tenant" => &stream.tenant, "rows" => lost);
+#[derive(Debug, Default)]
+pub struct Reconciliation {
+    /// Where the next turn begins among the streams.
+    next: usize,
+}
+
+impl Reconciliation {
+    /// One turn: forgets what is believed wrongly, so that the relay enqueues it.
+    pub async fn turn(&mut self, worker: &Worker, connection: &mut Connection) -> Result<(), Trouble> {
+        let streams = relay::believed_streams(connection).await?;
+        let begin = if self.next < streams.len() { self.next } else { 0 };
+        for believed in streams.iter().cycle().skip(begin).take(streams.len().min(MAX_STREAMS)) {
+            reconcile(worker, connection, believed).await?;
         }
+        self.next = (begin + MAX_STREAMS) % streams.len().max(1);
+        Ok(())
+    }
+}
+
+async fn reconcile(worker: &Worker, connection: &mut Connection, believed: &Backlog) -> Result<(), Trouble> {
+    let stream = stream(believed);
+    worker.dispatch.note_share(&stream.tenant, share(believed)).await?;
+    let oldest = worker.dispatch.oldest(&stream).await?;
+    let lost = relay::forget_lost(connection, &stream.tenant, stream.priority, oldest, MARGIN).await?;
+    if lost > 0 {
+        warn!(worker.log, "rows were not in their stream"; "tenant" => &stream.tenant, "rows" => lost);
     }
     Ok(())
 }

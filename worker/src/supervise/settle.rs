@@ -52,12 +52,8 @@ pub async fn settle(worker: Arc<Worker>, ended: Ended) {
                 break;
             }
             Ok(None) => break,
-            Err(error) => {
-                complaint.raise(&log, &error);
-                if !error.is_unavailable() {
-                    break;
-                }
-            }
+            // Whatever the reason: nobody else knows that the berth is free.
+            Err(error) => complaint.raise(&log, &error),
         }
         tokio::time::sleep(backoff.next_wait()).await;
     }

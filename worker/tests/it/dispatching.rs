@@ -4,7 +4,9 @@ use crate::fixture::*;
 use roadstead_backend::store::{claim, lease, overdue, query};
 use roadstead_domain::execution::State;
 use roadstead_worker::launch::{End, Launcher};
+use roadstead_worker::worker::Settings;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -120,6 +122,43 @@ async fn an_attempt_that_was_cancelled_before_its_start_is_cancelled_when_its_pr
     running.launcher.end(order.attempt, End::NotStarted { reason, retryable: true });
     world.wait_for_state(id, State::Cancelled).await;
     running.stop().await;
+}
+
+/// Waits until somebody has heard the workers' bell.
+async fn answered(world: &World) {
+    let client = redis::Client::open(world.redis.url.expose()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let bell = format!("{{{}}}:bell", world.redis.prefix);
+    let silent = async {
+        while redis::cmd("LLEN").arg(&bell).query_async::<usize>(&mut connection).await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), silent).await.expect("a worker hears the bell");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_berth_that_a_leaving_worker_gives_back_is_taken_by_another() {
+    let world = World::new().await;
+    // Longer than a test waits: nobody looks unasked.
+    let hour = Duration::from_secs(3_600);
+    let slow = Settings { reconcile_interval: hour, shutdown_timeout: hour, ..settings(1) };
+    let leaving = world.start("leaving", slow);
+    world.submit(vec![execution()]).await;
+    let order = leaving.launcher.launched(1).await.remove(0);
+    world.start_attempt(&order).await;
+    let launcher = Arc::clone(&leaving.launcher);
+    let left = tokio::spawn(leaving.stop());
+    let staying = world.start("staying", slow);
+    let next = world.submit(vec![execution()]).await[0];
+    answered(&world).await;
+    world.report(order.attempt).await;
+    // Not so long ago that the supervisor would give its berth back.
+    world.sql("UPDATE attempts SET finished_at = now() + interval '1 hour'").await;
+    launcher.end(order.attempt, End::Reported);
+    assert_eq!(staying.launcher.launched(1).await[0].attempt.execution_id, next);
+    left.await.unwrap();
+    staying.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

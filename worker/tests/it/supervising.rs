@@ -2,13 +2,14 @@
 
 use crate::fixture::*;
 use chrono::{TimeDelta, Utc};
-use roadstead_backend::dispatch::{Group, Share, WINDOW};
+use roadstead_backend::dispatch::{Group, Share, Stream, WINDOW};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
-use roadstead_backend::store::submit::NewExecution;
+use roadstead_backend::store::submit::{NewExecution, Submission, submit};
 use roadstead_domain::attempt::protocol::Status;
-use roadstead_domain::execution::{Reason, State};
+use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_worker::launch::{End, Launcher};
+use roadstead_worker::worker::Settings;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,6 +71,41 @@ async fn a_row_that_was_never_appended_is_found() {
     roadstead_backend::store::submit::submit(&mut *world.connection().await, &[submission]).await.unwrap();
     let running = world.start("one", settings(4));
     assert_eq!(running.launcher.launched(1).await[0].attempt.execution_id, id);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_never_appended_is_found_behind_a_thousand_streams_that_are_in_order() {
+    const PRIORITIES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
+    let world = World::new().await;
+    let created_at = Utc::now() - TimeDelta::seconds(10);
+    world.sql("INSERT INTO tenants (name) SELECT 'a' || n FROM generate_series(1001, 1334) AS n").await;
+    let submissions: Vec<_> = (1001..=1334)
+        .map(|n| Submission {
+            tenant: format!("a{n}"),
+            idempotency: None,
+            executions: PRIORITIES.map(|priority| NewExecution { priority, created_at, ..execution() }).into(),
+        })
+        .collect();
+    submit(&mut *world.connection().await, &submissions).await.unwrap();
+    let share = Share { weight: 1, max_concurrent: None };
+    let mut groups: Vec<_> = submissions
+        .iter()
+        .flat_map(|submission| submission.executions.iter().map(|e| (submission.tenant.clone(), e.priority, e.id)))
+        .map(|(tenant, priority, id)| Group { stream: Stream { tenant, priority }, share, ids: vec![id] })
+        .collect();
+    let forgotten = groups.pop().unwrap().stream;
+    let dispatch = world.dispatch();
+    patient(async || dispatch.enqueue(&groups).await).await;
+    let running = world.start("one", Settings { reconcile_interval: Duration::from_secs(1), ..settings(0) });
+    let found = async {
+        while patient(async || dispatch.depth(&forgotten).await).await == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), found).await.expect("it is appended");
+    let first = patient(async || dispatch.depth(&groups[0].stream).await).await;
+    assert_eq!(first, 1, "the others were left alone");
     running.stop().await;
 }
 

@@ -26,13 +26,15 @@ impl Connection {
         &mut self.inner
     }
 
-    /// A reply that was not understood, late or never came may still arrive: nobody may read it as the answer to the next command.
+    /// A reply that was not understood, late or never came may still arrive: nobody may read it as the answer to the next command. A server that takes no
+    /// writes is a former primary: its name leads to another one by now.
     pub(super) fn note<T>(&mut self, answer: &RedisResult<T>) {
         if let Err(error) = answer {
             self.broken = error.is_io_error()
                 || error.is_timeout()
                 || error.is_connection_dropped()
-                || error.is_unrecoverable_error();
+                || error.is_unrecoverable_error()
+                || error.code() == Some("READONLY");
         }
     }
 }

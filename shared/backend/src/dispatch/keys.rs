@@ -33,10 +33,6 @@ impl Keys {
         format!("{}overflow", self.prefix)
     }
 
-    pub(super) fn shares(&self) -> String {
-        format!("{}shares", self.prefix)
-    }
-
     pub(super) fn streams(&self) -> String {
         format!("{}streams", self.prefix)
     }

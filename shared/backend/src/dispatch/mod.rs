@@ -91,6 +91,7 @@ struct Scripts {
     touch: Script,
     oldest: Script,
     ring: Script,
+    share: Script,
 }
 
 impl Dispatch {
@@ -110,6 +111,7 @@ impl Dispatch {
             touch: Script::new(include_str!("lua/touch.lua")),
             oldest: Script::new(include_str!("lua/oldest.lua")),
             ring: Script::new(include_str!("lua/ring.lua")),
+            share: Script::new(include_str!("lua/share.lua")),
         };
         Ok(Self { pool, client, keys: Keys::new(&config.prefix), scripts: scripts.into() })
     }
@@ -227,10 +229,12 @@ impl Dispatch {
         self.command(redis::cmd("XLEN").arg(self.keys.stream_of_member(&Keys::member(stream)))).await
     }
 
-    /// Notes a tenant's share of the ring; appending does so too.
+    /// Notes a tenant's share of the ring, and wakes a waiting worker when it is another than before; appending notes it too.
     pub async fn note_share(&self, tenant: &str, share: Share) -> Result<(), DispatchError> {
-        let value = format!("{} {}", share.weight, share.max_concurrent.unwrap_or(-1));
-        self.command(redis::cmd("HSET").arg(self.keys.shares()).arg(tenant).arg(value)).await
+        self.run(&self.scripts.share, |script| {
+            script.arg(tenant).arg(share.weight).arg(share.max_concurrent.unwrap_or(-1));
+        })
+        .await
     }
 
     /// Wakes a waiting worker.

@@ -32,16 +32,24 @@ const DEPTHS: &str = "
 SELECT tenant, priority AS rank, count(*) AS queued, extract(epoch FROM now() - min(queued_at))::float8 AS oldest_age_seconds
 FROM (SELECT tenant, priority, queued_at FROM executions WHERE state = 'queued' AND enqueued
       UNION ALL SELECT tenant, priority, queued_at FROM executions WHERE state = 'queued' AND NOT enqueued) AS queued
-WHERE {}::text IS NULL OR tenant = {}::text GROUP BY tenant, priority";
+GROUP BY tenant, priority";
+
+/// A statement of its own: statements are planned without their parameters, and a tenant that may be NULL leads to no range of an index.
+const DEPTHS_OF_TENANT: &str = "
+SELECT tenant, priority AS rank, count(*) AS queued, extract(epoch FROM now() - min(queued_at))::float8 AS oldest_age_seconds
+FROM (SELECT tenant, priority, queued_at FROM executions WHERE tenant = {} AND state = 'queued' AND enqueued
+      UNION ALL SELECT tenant, priority, queued_at FROM executions WHERE tenant = {} AND state = 'queued' AND NOT enqueued) AS queued
+GROUP BY tenant, priority";
 
 /// Of one tenant, or of all.
 pub async fn depths(connection: &mut Connection, tenant: Option<&str>) -> StoreResult<Vec<Depth>> {
-    let tenant = tenant.map(ToOwned::to_owned);
-    Ok(statement(DEPTHS)
-        .bind::<Nullable<Text>, _>(tenant.clone())
-        .bind::<Nullable<Text>, _>(tenant)
-        .load(connection)
-        .await?)
+    let depths = match tenant {
+        Some(tenant) => {
+            statement(DEPTHS_OF_TENANT).bind::<Text, _>(tenant.to_owned()).bind::<Text, _>(tenant.to_owned())
+        }
+        None => statement(DEPTHS),
+    };
+    Ok(depths.load(connection).await?)
 }
 
 /// Executions finished in the last minute, a second.

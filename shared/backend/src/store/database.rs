@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub type Connection = AsyncPgConnection;
@@ -21,6 +22,15 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations")
 
 /// Session lock held while migrations run, so that several starters apply them once ("roadmigr").
 const MIGRATION_LOCK: i64 = 0x726f_6164_6d69_6772;
+
+/// From the first packet to a session that is set up.
+const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may leave what it was sent unacknowledged, or a silent connection unconfirmed: after a failover its machine may be gone without a word,
+/// and everything that is asked over one connection waits for it.
+const SILENCE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// How long a failure to connect speaks for the next ones.
 const OUTAGE_BELIEF: Duration = Duration::from_secs(1);
@@ -41,8 +51,9 @@ struct Outage {
 }
 
 impl Database {
-    /// Makes the pool without connecting: PostgreSQL may come later.
+    /// Makes the pool without connecting: PostgreSQL may come later. The connections live on the runtime that this is called on, whoever uses them.
     pub fn new(config: &PostgresConfig) -> Self {
+        let runtime = tokio::runtime::Handle::current();
         let mut manager = ManagerConfig::default();
         manager.recycling_method = RecyclingMethod::Fast;
         let statement_timeout = config.statement_timeout;
@@ -50,12 +61,13 @@ impl Database {
         let noting = Arc::clone(&outage);
         manager.custom_setup = Box::new(move |url| {
             let (url, outage) = (url.to_owned(), Arc::clone(&noting));
-            async move {
+            let connected = runtime.spawn(async move {
                 let connected = establish(&url, Some(statement_timeout)).await;
                 outage.note(connected.as_ref().err());
                 connected
-            }
-            .boxed()
+            });
+            async { connected.await.unwrap_or_else(|error| Err(ConnectionError::BadConnection(error.to_string()))) }
+                .boxed()
         });
         let manager = Manager::new_with_config(config.url.expose(), manager);
         let pool = Pool::builder()
@@ -167,9 +179,23 @@ const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// TLS follows `sslmode` in the URL; a server's certificate is checked against the public roots and those of `SSL_CERT_FILE`.
 async fn establish(url: &str, statement_timeout: Option<Duration>) -> diesel::ConnectionResult<Connection> {
+    let late = |_| ConnectionError::BadConnection(format!("no session within {} s", ESTABLISH_TIMEOUT.as_secs()));
+    tokio::time::timeout(ESTABLISH_TIMEOUT, session(url, statement_timeout)).await.map_err(late)?
+}
+
+async fn session(url: &str, statement_timeout: Option<Duration>) -> diesel::ConnectionResult<Connection> {
     let bad = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
     let mut config: tokio_postgres::Config = url.parse().map_err(|error| bad(&error))?;
-    config.connect_timeout(Duration::from_secs(5)).keepalives_idle(Duration::from_secs(30));
+    config
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_user_timeout(SILENCE)
+        .keepalives_idle(SILENCE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES);
+    if !url.contains("target_session_attrs") {
+        // A former primary that is a standby now answers reads and refuses everything else.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     if config.get_application_name().is_none() {
         config.application_name("roadstead");
     }

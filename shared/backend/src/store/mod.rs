@@ -31,7 +31,7 @@ pub use database::{Connection, Database};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 /// Why the store could not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// PostgreSQL is away, overloaded or starting: try again later. What was asked may or may not have been done.
     #[error("PostgreSQL is not available: {0}")]
@@ -65,6 +65,9 @@ fn is_outage(message: &str) -> bool {
         "too many clients",
         "remaining connection slots",
         "statement timeout",
+        "canceling statement due to user request",
+        // A primary that became a standby, or was told to take no writes: it, or its successor, will again.
+        "in a read-only transaction",
         // Nothing of it was done, and asked again it goes through.
         "deadlock detected",
         "Broken pipe",

@@ -156,12 +156,14 @@ pub struct Outlook {
     pub now: DateTime<Utc>,
 }
 
+/// The first of an order, not `min`: planned for an empty table, that one is an aggregate over all rows of an index.
 const OUTLOOK: &str = "
 SELECT EXISTS (SELECT 1 FROM attempts WHERE released_at IS NULL)
            OR EXISTS (SELECT 1 FROM executions WHERE state = 'queued' AND enqueued)
            OR EXISTS (SELECT 1 FROM executions WHERE state = 'queued' AND NOT enqueued) AS busy,
-       LEAST((SELECT min(run_at) FROM executions WHERE state = 'scheduled'),
-             (SELECT min(queue_deadline) FROM executions WHERE queue_deadline IS NOT NULL AND state IN ('scheduled', 'queued')))
+       LEAST((SELECT run_at FROM executions WHERE state = 'scheduled' ORDER BY run_at LIMIT 1),
+             (SELECT queue_deadline FROM executions WHERE queue_deadline IS NOT NULL AND state IN ('scheduled', 'queued')
+              ORDER BY queue_deadline LIMIT 1))
            AS next_at,
        now() AS now";
 

@@ -2,7 +2,7 @@
 
 use super::statement::{Statement, statement};
 use super::{Connection, StoreResult};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -158,13 +158,13 @@ pub struct Filter {
     pub limit: i64,
 }
 
-/// Newest first.
+/// Newest first. The walk goes down the primary key, which only a bound on the id ends: `created_at` alone would be looked at in all rows that are older.
 const LIST: &str = "
 SELECT id, tenant, state, reason_code, reason_message, attempt, max_attempts, priority, workflow, version, labels,
        cancel_requested_at IS NOT NULL AS cancel_requested, input_bytes, timeout_seconds, created_at, run_at, queued_at,
        started_at, finished_at, retry_of, NULL::text AS result, result_bytes
 FROM executions
-WHERE tenant = {} AND id < {} AND (cardinality({}::text[]) = 0 OR state = ANY({}::text[]))
+WHERE tenant = {} AND id < {} AND id >= {} AND (cardinality({}::text[]) = 0 OR state = ANY({}::text[]))
   AND ({}::text IS NULL OR workflow = {}::text) AND ({}::jsonb IS NULL OR labels @> {}::jsonb) AND created_at > {}
 ORDER BY id DESC LIMIT {}";
 
@@ -173,6 +173,7 @@ pub async fn list(connection: &mut Connection, tenant: &str, filter: &Filter) ->
     let list = statement(LIST)
         .bind::<Text, _>(tenant.to_owned())
         .bind::<SqlUuid, _>(filter.before.map_or(Uuid::max(), |id| id.0))
+        .bind::<SqlUuid, _>(filter.created_after.map_or(Uuid::nil(), smallest_id_of))
         .bind::<Array<Text>, _>(states.clone())
         .bind::<Array<Text>, _>(states)
         .bind::<Nullable<Text>, _>(filter.workflow.clone())
@@ -193,6 +194,16 @@ pub async fn list(connection: &mut Connection, tenant: &str, filter: &Filter) ->
         list.load(connection).await?
     };
     Ok(rows.into_iter().map(Execution::from).collect())
+}
+
+/// An id is made before its row's `created_at`, by up to this: in between an input may have been received. Clocks that were set are covered too.
+const MAX_ID_AGE: TimeDelta = TimeDelta::hours(1);
+
+/// No execution created after `created_after` has a smaller id.
+fn smallest_id_of(created_after: DateTime<Utc>) -> Uuid {
+    // A UUIDv7 has 48 bits of milliseconds; a later time would begin anew at zero.
+    let millis = created_after.timestamp_millis().saturating_sub(MAX_ID_AGE.num_milliseconds()).clamp(0, (1 << 48) - 1);
+    uuid::Builder::from_unix_timestamp_millis(millis.unsigned_abs(), &[0; 10]).into_uuid()
 }
 
 /// The parts of an execution that only its executor, or a retry, needs.
@@ -343,26 +354,24 @@ struct Count {
 /// A queue position is counted no further than this.
 pub const MAX_COUNTED_AHEAD: i64 = 10_000;
 
+/// Each arm is a range of one partial index: a comparison of whole rows ends the scan where an OR of its parts would filter the whole queue.
 const AHEAD: &str = "
 SELECT count(*) AS count FROM (
-    SELECT 1 FROM (
-        SELECT priority, queued_at, id FROM executions WHERE tenant = {} AND state = 'queued' AND enqueued
-        UNION ALL SELECT priority, queued_at, id FROM executions WHERE tenant = {} AND state = 'queued' AND NOT enqueued) AS q
-    WHERE q.priority < {} OR (q.priority = {} AND (q.queued_at, q.id) < ({}, {}))
+    SELECT 1 FROM executions WHERE tenant = {} AND state = 'queued' AND enqueued AND (priority, queued_at, id) < ({}, {}, {})
+    UNION ALL
+    SELECT 1 FROM executions WHERE tenant = {} AND state = 'queued' AND NOT enqueued AND (priority, queued_at, id) < ({}, {}, {})
     LIMIT {}) AS ahead";
 
 /// How many of the tenant's executions go before this queued one, counted up to [`MAX_COUNTED_AHEAD`].
 pub async fn ahead(connection: &mut Connection, execution: &Execution) -> StoreResult<i64> {
     let Some(queued_at) = execution.queued_at else { return Ok(0) };
-    let row: Count = statement(AHEAD)
-        .bind::<Text, _>(execution.tenant.clone())
-        .bind::<Text, _>(execution.tenant.clone())
-        .bind::<SmallInt, _>(execution.priority.rank())
-        .bind::<SmallInt, _>(execution.priority.rank())
-        .bind::<Timestamptz, _>(queued_at)
-        .bind::<SqlUuid, _>(execution.id.0)
-        .bind::<BigInt, _>(MAX_COUNTED_AHEAD)
-        .get_result(connection)
-        .await?;
+    let arm = |statement: Statement| {
+        statement
+            .bind::<Text, _>(execution.tenant.clone())
+            .bind::<SmallInt, _>(execution.priority.rank())
+            .bind::<Timestamptz, _>(queued_at)
+            .bind::<SqlUuid, _>(execution.id.0)
+    };
+    let row: Count = arm(arm(statement(AHEAD))).bind::<BigInt, _>(MAX_COUNTED_AHEAD).get_result(connection).await?;
     Ok(row.count)
 }

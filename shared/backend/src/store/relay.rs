@@ -124,14 +124,18 @@ pub async fn believed_streams(connection: &mut Connection) -> StoreResult<Vec<Ba
     Ok(rows.into_iter().map(Backlog::from).collect())
 }
 
-/// A stream is in order, so a row that was queued `margin` before its first undelivered entry, or before now when there is none, is not in it:
-/// whoever should have enqueued it died in between. Answers how many such rows there were.
+/// A stream is in order, so a row that was queued `margin` before its first entry, or before now when there is none, is not in it: whoever should have
+/// enqueued it died in between.
+///
+/// In a busy stream the first entry's row is mostly claimed already, and keeps its `queued_at` until its attempt ends. A first entry whose row is gone or
+/// has none any more is about to be acknowledged: it tells nothing, and a comparison with NULL forgets nothing.
 const FORGET_LOST: &str = "
 UPDATE executions SET enqueued = false
 WHERE tenant = {} AND priority = {} AND state = 'queued' AND enqueued
-  AND queued_at < COALESCE((SELECT h.queued_at FROM executions h WHERE h.tenant = {} AND h.id = {} AND h.state = 'queued'), now())
-                  - make_interval(secs => {})";
+  AND queued_at < CASE WHEN {}::uuid IS NULL THEN now()
+                       ELSE (SELECT h.queued_at FROM executions h WHERE h.tenant = {} AND h.id = {}) END - make_interval(secs => {})";
 
+/// Notes that rows which were believed to be in a stream are not. `head`: the stream's first entry, if it has one. Answers how many rows there were.
 pub async fn forget_lost(
     connection: &mut Connection,
     tenant: &str,
@@ -142,6 +146,7 @@ pub async fn forget_lost(
     Ok(statement(FORGET_LOST)
         .bind::<Text, _>(tenant.to_owned())
         .bind::<SmallInt, _>(priority.rank())
+        .bind::<Nullable<SqlUuid>, _>(head.map(|id| id.0))
         .bind::<Text, _>(tenant.to_owned())
         .bind::<Nullable<SqlUuid>, _>(head.map(|id| id.0))
         .bind::<Double, _>(margin.as_secs_f64())

@@ -2,7 +2,7 @@
 
 use super::query::{self, Execution};
 use super::statement::{Statement, statement};
-use super::{Connection, StoreResult};
+use super::{Connection, StoreError, StoreResult};
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{
     Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
@@ -61,6 +61,8 @@ pub enum Submitted {
     Repeated(Vec<Execution>),
     /// The key was used before with another body.
     KeyReused,
+    /// The key was used before; with what could not be read. The rest of the batch stands.
+    Unread(StoreError),
 }
 
 #[derive(diesel::QueryableByName)]
@@ -140,8 +142,11 @@ pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreR
             (s.idempotency.is_none() || first_id(s).is_some_and(|id| kept.contains(&id))).then_some(Submitted::Recorded)
         })
         .collect();
-    if answers.iter().any(Option::is_none) {
-        answer_repeats(connection, batch, &mut answers).await?;
+    // What is new is committed by now, whatever happens from here on.
+    if answers.iter().any(Option::is_none)
+        && let Err(error) = answer_repeats(connection, batch, &mut answers).await
+    {
+        return Ok(answers.into_iter().map(|answer| answer.unwrap_or(Submitted::Unread(error.clone()))).collect());
     }
     // A key that vanished between the two statements was swept by retention: its day is over, so the request is told to come again.
     Ok(answers.into_iter().map(|answer| answer.unwrap_or(Submitted::KeyReused)).collect())

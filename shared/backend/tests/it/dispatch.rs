@@ -87,6 +87,21 @@ async fn a_tenant_at_its_limit_is_passed_over_and_not_forgotten() {
 }
 
 #[tokio::test]
+async fn a_share_that_changed_wakes_a_worker_and_one_that_did_not_lets_it_sleep() {
+    let dispatch = dispatch().await;
+    let mut bell = dispatch.worker_bell();
+    let limited = |max_concurrent| Share { weight: 1, max_concurrent: Some(max_concurrent) };
+    enqueue_some(&dispatch, group(stream("a", Priority::Normal), limited(0), &ids(1))).await;
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung, "there is something to take");
+    assert_eq!(tenants(&take(&dispatch, 10).await), "");
+    dispatch.note_share("a", limited(0)).await.unwrap();
+    assert_eq!(bell.wait(Duration::ZERO).await.unwrap(), Rung::Silent);
+    dispatch.note_share("a", limited(1)).await.unwrap();
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung);
+    assert_eq!(tenants(&take(&dispatch, 10).await), "a");
+}
+
+#[tokio::test]
 async fn a_stream_holds_its_window_and_only_the_relay_appends_behind_it() {
     let dispatch = dispatch().await;
     let a = stream("a", Priority::Normal);

@@ -146,3 +146,18 @@ pub fn finish(status: Status) -> Finish {
 pub async fn sql(connection: &mut Connection, text: &str) {
     diesel_async::SimpleAsyncConnection::batch_execute(connection, text).await.unwrap();
 }
+
+/// Rows that indexes have led to in the tables of executions, up to now.
+pub async fn rows_read(connection: &mut Connection) -> i64 {
+    #[derive(diesel::QueryableByName)]
+    struct Read {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        rows: i64,
+    }
+    const READ: &str = "SELECT COALESCE(sum(idx_tup_read), 0)::int8 AS rows FROM pg_stat_user_indexes
+        WHERE relname IN ('executions', 'attempts', 'execution_events')";
+    sql(connection, "SELECT pg_stat_force_next_flush()").await;
+    sql(connection, "SELECT pg_stat_clear_snapshot()").await;
+    let read: Read = diesel_async::RunQueryDsl::get_result(diesel::sql_query(READ), connection).await.unwrap();
+    read.rows
+}

@@ -5,4 +5,5 @@
 mod dispatch;
 mod fixture;
 mod objects;
+mod reads;
 mod store;

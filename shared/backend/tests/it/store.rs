@@ -2,6 +2,7 @@
 
 use crate::fixture::*;
 use chrono::Utc;
+use roadstead_backend::config::{PostgresConfig, Secret};
 use roadstead_backend::secrets;
 use roadstead_backend::store::cancel::{Cancel, cancel};
 use roadstead_backend::store::claim::{self, Claim};
@@ -13,7 +14,7 @@ use roadstead_backend::store::settle::{Observer, Witness, settle_one};
 use roadstead_backend::store::start::{self, Start};
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution, Submission, Submitted, look_up, submit};
 use roadstead_backend::store::{
-    Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows,
+    Connection, Database, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows,
 };
 use roadstead_domain::attempt::protocol::{Artifact, ResultReport, Segment, Status};
 use roadstead_domain::execution::{Priority, Reason, State};
@@ -38,21 +39,6 @@ async fn kinds(connection: &mut Connection, id: ExecutionId) -> Vec<String> {
     query::events(connection, "t", id).await.unwrap().into_iter().map(|event| event.kind).collect()
 }
 
-/// Rows that indexes have led to in the tables of executions, up to now.
-async fn rows_read(connection: &mut Connection) -> i64 {
-    #[derive(diesel::QueryableByName)]
-    struct Read {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        rows: i64,
-    }
-    const READ: &str = "SELECT COALESCE(sum(idx_tup_read), 0)::int8 AS rows FROM pg_stat_user_indexes
-        WHERE relname IN ('executions', 'attempts', 'execution_events')";
-    sql(connection, "SELECT pg_stat_force_next_flush()").await;
-    sql(connection, "SELECT pg_stat_clear_snapshot()").await;
-    let read: Read = diesel_async::RunQueryDsl::get_result(diesel::sql_query(READ), connection).await.unwrap();
-    read.rows
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
     async fn one(c: &mut Connection) {
@@ -75,6 +61,43 @@ async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
     one(c).await;
     let read = rows_read(c).await - before;
     assert!((1..200).contains(&read), "{read} rows were looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_silent_is_used_once_it_speaks() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::net::{TcpListener, TcpStream};
+    let url = roadstead_testkit::servers().await.new_database().await;
+    let server = url.split_once('@').unwrap().1.split('/').next().unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let speaks = Arc::new(AtomicBool::new(false));
+    let proxy = tokio::spawn({
+        let (speaks, server) = (Arc::clone(&speaks), server.clone());
+        async move {
+            let mut silent = Vec::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                if speaks.load(Ordering::SeqCst) {
+                    let mut upstream = TcpStream::connect(&server).await.unwrap();
+                    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut upstream).await });
+                } else {
+                    silent.push(client);
+                }
+            }
+        }
+    });
+    let database = Database::new(&PostgresConfig {
+        url: Secret::new(url.replace(&server, &address)),
+        max_connections: 1,
+        connect_timeout: Duration::from_secs(1),
+        statement_timeout: Duration::from_secs(30),
+    });
+    assert!(database.get().await.is_err(), "nobody answers");
+    speaks.store(true, Ordering::SeqCst);
+    let answered = async { while database.ping().await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(30), answered).await.expect("the pool does not wait for the silent one");
+    proxy.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -634,7 +657,7 @@ async fn one_key_many_times_at_once_makes_one_execution() {
             match answer {
                 Submitted::Recorded => recorded += 1,
                 Submitted::Repeated(found) => assert_eq!(found.len(), 1),
-                Submitted::KeyReused => panic!("the body is the same"),
+                other => panic!("the body is the same: {other:?}"),
             }
         }
     }
@@ -688,6 +711,28 @@ async fn the_relay_finds_what_is_not_in_redis_in_order() {
     relay::mark(c, "t", &ids, true).await.unwrap();
     assert_eq!(relay::forget_all(c).await.unwrap(), 5);
     assert_eq!(relay::waiting(c, "t", Priority::Normal, 10).await.unwrap(), ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_head_is_being_launched_keeps_what_is_in_it() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let mut ids = Vec::new();
+    for age in [60, 50, 40] {
+        let created_at = Utc::now() - chrono::TimeDelta::seconds(age);
+        ids.push(submitted(c, NewExecution { created_at, ..execution() }).await);
+    }
+    let forget = async |c: &mut Connection, head| {
+        relay::forget_lost(c, "t", Priority::Normal, head, Duration::from_secs(5)).await.unwrap()
+    };
+    let claimed = claimed(c, ids[1]).await;
+    assert_eq!(forget(c, Some(ids[1])).await, 1, "the one before it");
+    assert_eq!(relay::waiting(c, "t", Priority::Normal, 10).await.unwrap(), ids[..1]);
+    assert!(matches!(ask_start(c, claimed, CREDENTIAL, SESSION).await, Start::Granted(_)));
+    report(c, claimed, SESSION, Status::Failed).await;
+    assert_eq!(forget(c, Some(ids[1])).await, 0, "a head that is about to be acknowledged tells nothing");
+    assert_eq!(forget(c, Some(ExecutionId::new())).await, 0, "nor does one without a row");
+    assert_eq!(forget(c, None).await, 1, "the stream is empty");
 }
 
 #[tokio::test(flavor = "multi_thread")]

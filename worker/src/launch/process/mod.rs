@@ -15,6 +15,7 @@ pub use leftovers::{leftovers, remove as remove_leftover};
 pub use spawn::Surroundings;
 
 use super::{Ended, LaunchFailure, LaunchOrder, Launcher, StopCause};
+use crate::backoff::Backoff;
 use crate::clock;
 use children::{Children, Orders};
 use exit::Exit;
@@ -23,6 +24,7 @@ use futures_util::future::BoxFuture;
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
 use slog::{Logger, error, warn};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Child;
@@ -118,8 +120,8 @@ async fn attend(shared: Arc<Shared>, mut child: Child, mut orders: Orders, tenan
     if exit.is_clean() {
         shared.sweep_now_and_then().await;
     } else {
-        shared.sweep().await;
         let folder = shared.surroundings.workspace(attempt);
+        shared.end_all_of(attempt, folder.clone()).await;
         if exit.may_leave_workspace()
             && let Err(error) = leftovers::remove(folder).await
         {
@@ -137,13 +139,24 @@ async fn attend(shared: Arc<Shared>, mut child: Child, mut orders: Orders, tenan
 }
 
 impl Shared {
-    /// Ends everything whose executor is dead.
-    async fn sweep(&self) {
+    /// Returns when nothing of this attempt is alive: its next attempt must not meet what hangs in the kernel.
+    async fn end_all_of(&self, attempt: AttemptId, workspace: PathBuf) {
+        let mut backoff = Backoff::default();
+        // When others' processes can't be killed either, this attempt's are looked for by name.
+        while !self.sweep().await && !strays::end(attempt, workspace.clone(), SWEEP_PATIENCE).await {
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// Ends everything whose executor is dead; answers whether it did.
+    async fn sweep(&self) -> bool {
         let mut swept = self.swept.lock().await;
-        if !orphans::sweep(&self.children, SWEEP_PATIENCE).await {
+        let all_ended = orphans::sweep(&self.children, SWEEP_PATIENCE).await;
+        if !all_ended {
             error!(self.log, "processes of ended attempts can't be killed");
         }
         *swept = clock::now();
+        all_ended
     }
 
     async fn sweep_now_and_then(&self) {

@@ -1,0 +1,120 @@
+//! What reading may cost: a query looks at the rows that it answers from, however many others there are, and by the plan that it got while the tables
+//! were empty.
+
+use crate::fixture::*;
+use chrono::{DateTime, TimeDelta, Utc};
+use roadstead_backend::store::submit::{NewExecution, submit};
+use roadstead_backend::store::{Connection, capacity, overdue, query};
+use roadstead_domain::execution::Priority;
+use roadstead_domain::ids::ExecutionId;
+use uuid::Uuid;
+
+/// Many, beside the handful that an answer takes.
+const CROWD: i64 = 500;
+
+/// Has `ask` planned on this connection.
+async fn planned<T>(c: &mut Connection, ask: impl AsyncFn(&mut Connection) -> T) {
+    sql(c, "VACUUM ANALYZE executions").await;
+    ask(c).await;
+}
+
+/// The answer, and that few rows were looked at for it.
+async fn cheaply<T>(c: &mut Connection, ask: impl AsyncFn(&mut Connection) -> T) -> T {
+    let before = rows_read(c).await;
+    let answer = ask(c).await;
+    let read = rows_read(c).await - before;
+    assert!(read < CROWD / 10, "{read} rows were looked at");
+    answer
+}
+
+async fn crowd(c: &mut Connection, tenant: &str, make: impl Fn() -> NewExecution) {
+    submit(c, &[of(tenant, (0..CROWD).map(|_| make()).collect())]).await.unwrap();
+}
+
+/// One that was submitted then.
+fn made_at(time: DateTime<Utc>) -> NewExecution {
+    let random = *Uuid::new_v4().as_bytes().last_chunk().unwrap();
+    let id = uuid::Builder::from_unix_timestamp_millis(time.timestamp_millis().unsigned_abs(), &random).into_uuid();
+    NewExecution { id: ExecutionId(id), created_at: time, ..execution() }
+}
+
+fn scheduled() -> NewExecution {
+    NewExecution { run_at: Some(Utc::now() + TimeDelta::hours(1)), enqueued: false, ..execution() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_near_the_head_is_found_without_a_look_at_the_rest_of_the_queue() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let first = query::get(c, "t", id).await.unwrap().unwrap();
+    let ahead = async |c: &mut Connection| query::ahead(c, &first).await.unwrap();
+    planned(c, ahead).await;
+    crowd(c, "t", execution).await;
+    crowd(c, "t", || NewExecution { enqueued: false, ..execution() }).await;
+    assert_eq!(cheaply(c, ahead).await, 0);
+    let earlier = first.created_at - TimeDelta::seconds(1);
+    submitted(c, NewExecution { created_at: earlier, ..execution() }).await;
+    submitted(c, NewExecution { created_at: earlier, enqueued: false, ..execution() }).await;
+    submitted(c, NewExecution { priority: Priority::High, ..execution() }).await;
+    submitted(c, NewExecution { priority: Priority::Low, created_at: earlier, ..execution() }).await;
+    assert_eq!(cheaply(c, ahead).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_of_a_tenant_is_counted_without_its_history_and_without_other_tenants() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let waiting = async |c: &mut Connection| capacity::waiting(c, "t", 1_000).await.unwrap();
+    let depths = async |c: &mut Connection| capacity::depths(c, Some("t")).await.unwrap();
+    planned(c, waiting).await;
+    planned(c, depths).await;
+    sql(
+        c,
+        "INSERT INTO executions (tenant, id, state, priority, max_attempts, enqueued, input_bytes, timeout_seconds, finished_at)
+         SELECT 't', gen_random_uuid(), 'succeeded', 1, 1, false, 0, 60, now() FROM generate_series(1, 500)",
+    )
+    .await;
+    crowd(c, "u", scheduled).await;
+    crowd(c, "u", execution).await;
+    for new in [execution(), NewExecution { enqueued: false, ..execution() }, scheduled()] {
+        submitted(c, new).await;
+    }
+    assert_eq!(cheaply(c, waiting).await, 3);
+    let of_tenant = cheaply(c, depths).await;
+    assert_eq!(of_tenant.iter().map(|depth| (depth.tenant.as_str(), depth.queued)).collect::<Vec<_>>(), [("t", 2)]);
+    let mut of_all = capacity::depths(c, None).await.unwrap();
+    of_all.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+    assert_eq!(of_all.iter().map(|depth| depth.queued).collect::<Vec<_>>(), [2, CROWD]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_row_that_asks_for_something_is_found_without_those_after_it() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let outlook = async |c: &mut Connection| overdue::outlook(c).await.unwrap();
+    planned(c, outlook).await;
+    let queue_deadline = Some(Utc::now() + TimeDelta::hours(2));
+    crowd(c, "t", || NewExecution { queue_deadline, ..scheduled() }).await;
+    assert!(cheaply(c, outlook).await.next_at < queue_deadline);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_what_is_new_does_not_go_through_what_is_old() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let now = Utc::now();
+    let after = |time| query::Filter { created_after: Some(time), limit: 10, ..Default::default() };
+    let recent = after(now - TimeDelta::minutes(1));
+    let listed = async |c: &mut Connection| query::list(c, "t", &recent).await.unwrap();
+    planned(c, listed).await;
+    crowd(c, "t", || made_at(now - TimeDelta::hours(3))).await;
+    let new = submitted(c, execution()).await;
+    // Its input took half an hour to arrive.
+    let slow = submitted(c, NewExecution { created_at: now, ..made_at(now - TimeDelta::minutes(30)) }).await;
+    submitted(c, made_at(now - TimeDelta::minutes(2))).await;
+    assert_eq!(cheaply(c, listed).await.iter().map(|e| e.id).collect::<Vec<_>>(), [new, slow]);
+    for (time, found) in [(DateTime::UNIX_EPOCH, 10), (DateTime::<Utc>::MAX_UTC - TimeDelta::days(366 * 2_000), 0)] {
+        assert_eq!(query::list(c, "t", &after(time)).await.unwrap().len(), found, "{time}");
+    }
+}
