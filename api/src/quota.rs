@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 /// A count that took long is of many rows: for so many times as long it is not made again, however insistently a tenant at its bound goes on submitting.
 const PAUSE_PER_COUNT: u32 = 20;
+/// But no longer: a tenant that was refused is let in again soon after there is room.
+const MAX_COUNT_INTERVAL: Duration = Duration::from_secs(2);
 /// An older count is made anew in the background when the tenant submits.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
@@ -144,7 +146,9 @@ impl Figures {
     }
 
     fn may_count(&self) -> bool {
-        self.count.is_none_or(|count| count.began.elapsed() >= COUNT_INTERVAL.max(count.took * PAUSE_PER_COUNT))
+        self.count.is_none_or(|count| {
+            count.began.elapsed() >= (count.took * PAUSE_PER_COUNT).clamp(COUNT_INTERVAL, MAX_COUNT_INTERVAL)
+        })
     }
 
     /// Answers what is in flight: it may be committed before PostgreSQL counts, or after.
@@ -249,8 +253,10 @@ mod tests {
         assert!(Figures::default().may_count());
         assert!(after(millis(1), millis(60)));
         assert!(!after(millis(1), millis(0)));
-        assert!(!after(millis(300), millis(5_000)), "a twentieth of the time at most");
-        assert!(after(millis(300), millis(6_100)));
+        assert!(!after(millis(60), millis(1_000)), "a twentieth of the time at most");
+        assert!(after(millis(60), millis(1_300)));
+        assert!(!after(millis(300), millis(1_800)));
+        assert!(after(millis(300), millis(2_100)), "but not kept out for long");
     }
 
     #[test]

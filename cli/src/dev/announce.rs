@@ -1,5 +1,6 @@
 //! What `roadstead dev` tells: data on standard output, everything else on standard error.
 
+use super::folder::Folder;
 use super::stack::Addresses;
 use super::supervise::Notice;
 use crate::args::Format;
@@ -42,20 +43,29 @@ pub fn ready_line(output: Output, addresses: &Addresses) -> Result<(), Failure> 
     output.line(&line)
 }
 
+/// What a shell needs for the command line and for roadstead-api's own commands, as a file to be sourced.
+pub fn shell_environment(addresses: &Addresses, own_folder: &Path) -> String {
+    let Addresses { api_url, api_key, database_url, .. } = addresses;
+    format!(
+        "export ROADSTEAD_URL={api_url} ROADSTEAD_API_KEY={api_key} DATABASE_URL='{database_url}' PATH={}:\"$PATH\"\n",
+        shell_quoted(own_folder)
+    )
+}
+
 /// Where everything is and what to try next. `sample` is the id of the sample's execution, if it was run.
 pub fn banner(
     output: Output,
     addresses: &Addresses,
     sample: Option<&str>,
     own_folder: &Path,
-    logs: &Path,
+    folder: &Folder,
 ) -> Result<(), Failure> {
     let Addresses { api_url, api_key, worker_url, .. } = addresses;
     let palette = output.palette;
     let commands = match sample {
         Some(id) => [
             format!("roadstead artifacts {id} --download word-count"),
-            "roadstead submit word-count --input '\"to be or not to be\"' --watch".to_owned(),
+            "roadstead submit word-count --input '\"the sea, the ship, the sea and the stars\"' --watch".to_owned(),
             "roadstead list".to_owned(),
         ],
         None => ["roadstead capacity".to_owned(), "roadstead list".to_owned(), "roadstead submit --help".to_owned()],
@@ -64,10 +74,11 @@ pub fn banner(
     output.line(&format!(
         "\n{}\n\n  API      {api_url}\n  docs     {api_url}/docs\n  metrics  {api_url}/metrics and {worker_url}/metrics\n  \
          logs     {}\n\nTry next, in another terminal:\n\n  export ROADSTEAD_URL={api_url} ROADSTEAD_API_KEY={api_key} PATH={}:\"$PATH\"\n\
-         {commands}\nCtrl-C ends it all.",
+         {commands}\nFor roadstead-api (keys, tenants) too: . {}\n\nCtrl-C ends it all.",
         palette.bold("Roadstead is running."),
-        logs.display(),
+        folder.logs().display(),
         shell_quoted(own_folder),
+        shell_quoted(&folder.shell_environment()),
     ))
 }
 

@@ -52,6 +52,11 @@ impl Folder {
         self.root.join("credentials.json")
     }
 
+    /// Sourced by a shell, it leads everything to this stack.
+    pub fn shell_environment(&self) -> PathBuf {
+        self.root.join("env")
+    }
+
     pub fn ledger(&self) -> PathBuf {
         self.root.join("processes.json")
     }

@@ -100,6 +100,8 @@ async fn bring_up(
     let mut stack = Stack::plan(folder, supervisor, programs, args.port, args.max_concurrent_jobs)?;
     say(&format!("starting PostgreSQL, Redis, S3, the API and a worker in {}", folder.root().display()));
     let addresses = stack.start().await?;
+    let environment_file = announce::shell_environment(&addresses, &programs::own_folder()?);
+    folder::write_private(&folder.shell_environment(), environment_file.as_bytes())?;
     say(&format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
     if output.format == Format::Json {
         announce::ready_line(output, &addresses)?;
@@ -112,7 +114,7 @@ async fn bring_up(
         sample::run(&addresses, people).await.map_err(|failure| complain(&failure.describe())).ok()
     };
     if output.format == Format::Table {
-        announce::banner(output, &addresses, sample.as_deref(), &programs::own_folder()?, &folder.logs())?;
+        announce::banner(output, &addresses, sample.as_deref(), &programs::own_folder()?, folder)?;
     }
     std::future::pending().await
 }
