@@ -1,7 +1,7 @@
 //! How many executions of a tenant may wait: a count that is kept in memory and corrected by PostgreSQL.
 //!
-//! Invariants: nothing is refused by a guess: before a refusal the rows are counted, at most twenty times a second, and so that counting takes PostgreSQL a
-//! twentieth of the time at most; nothing is accepted past the bound by one process, however many requests come at once, because what is on its way to the
+//! Invariants: nothing is refused by a guess: before a refusal the rows are counted, or were a moment ago (up to two seconds where counting takes long);
+//! nothing is accepted past the bound by one process, however many requests come at once, because what is on its way to the
 //! database counts too. Far from the bound no request costs a query.
 //! Several processes know of each other's submissions by their counts only, so together they may overshoot by what they accept between two counts.
 
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Between two counts that somebody waits for.
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
-/// A count that took long is of many rows: for so many times as long it is not made again, however insistently a tenant at its bound goes on submitting.
+/// A count that took long is of many rows: for so many times as long it is not made again, however insistently a tenant at its bound goes on submitting,
 const PAUSE_PER_COUNT: u32 = 20;
-/// But no longer: a tenant that was refused is let in again soon after there is room.
+/// but not longer than this: a tenant that was refused is let in again soon after there is room.
 const MAX_COUNT_INTERVAL: Duration = Duration::from_secs(2);
 /// An older count is made anew in the background when the tenant submits.
 const MAX_AGE: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@ use roadstead_backend::config::{LaunchTimes, PostgresConfig, RedisConfig, Secret
 use roadstead_backend::dispatch::{Dispatch, Share, Stream};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
+use roadstead_backend::store::finish::{self as finishing, Finished, Report};
 use roadstead_backend::store::submit::{NewExecution, Submission, Submitted, submit};
 use roadstead_backend::store::{Connection, Database, database, query, start, tenants};
 use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
@@ -140,6 +141,12 @@ pub fn finish(status: Status) -> Finish {
         artifacts: Vec::new(),
         segments: Vec::new(),
     }
+}
+
+/// Reports an attempt's end as its executor does.
+pub async fn report(connection: &mut Connection, attempt: AttemptId, session: &str, status: Status) -> Finished {
+    let report = Report { attempt, session_hash: secrets::hash(session), finish: finish(status) };
+    finishing::finish(connection, &[report]).await.unwrap().remove(0)
 }
 
 /// Runs SQL for its effect: the clock can't be waited for, so stories set times back.

@@ -2,6 +2,7 @@
 
 #![recursion_limit = "256"]
 
+mod connections;
 mod dispatch;
 mod fixture;
 mod objects;

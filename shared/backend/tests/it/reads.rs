@@ -1,10 +1,12 @@
-//! What reading may cost: a query looks at the rows that it answers from, however many others there are, and by the plan that it got while the tables
-//! were empty.
+//! What statements may cost: one looks at the rows that it is about, however many others there are, and by the plan that it got while the tables were
+//! empty.
 
 use crate::fixture::*;
 use chrono::{DateTime, TimeDelta, Utc};
+use roadstead_backend::store::finish::Finished;
 use roadstead_backend::store::submit::{NewExecution, submit};
-use roadstead_backend::store::{Connection, capacity, overdue, query};
+use roadstead_backend::store::{Connection, capacity, claim, launch, overdue, query};
+use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
 use uuid::Uuid;
@@ -40,6 +42,30 @@ fn made_at(time: DateTime<Utc>) -> NewExecution {
 
 fn scheduled() -> NewExecution {
     NewExecution { run_at: Some(Utc::now() + TimeDelta::hours(1)), enqueued: false, ..execution() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
+    async fn one(c: &mut Connection) {
+        let attempt = running(c).await;
+        launch::launched(c, "worker-1", &[attempt]).await.unwrap();
+        assert!(matches!(report(c, attempt, SESSION, Status::Succeeded).await, Finished::Settled { .. }));
+        assert!(claim::release(c, "worker-1", &[attempt]).await.unwrap().contains(&attempt));
+    }
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    sql(c, "VACUUM ANALYZE executions").await;
+    sql(c, "VACUUM ANALYZE attempts").await;
+    one(c).await;
+    sql(c, "INSERT INTO executions (tenant, id, state, priority, max_attempts, enqueued, input_bytes, timeout_seconds, queued_at)
+            SELECT 't', gen_random_uuid(), 'queued', 1, 1, true, 0, 60, now() FROM generate_series(1, 3000);
+            INSERT INTO attempts (execution_id, attempt, tenant, worker, launch_lease_expires_at, start_deadline, released_at)
+            SELECT id, 1, 't', 'worker-1', now(), now(), now() FROM executions WHERE state = 'queued'")
+    .await;
+    let before = rows_read(c).await;
+    one(c).await;
+    let read = rows_read(c).await - before;
+    assert!((1..200).contains(&read), "{read} rows were looked at");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 
 use crate::fixture::*;
 use chrono::Utc;
-use roadstead_backend::config::{PostgresConfig, Secret};
 use roadstead_backend::secrets;
 use roadstead_backend::store::cancel::{Cancel, cancel};
 use roadstead_backend::store::claim::{self, Claim};
@@ -14,7 +13,7 @@ use roadstead_backend::store::settle::{Observer, Witness, settle_one};
 use roadstead_backend::store::start::{self, Start};
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution, Submission, Submitted, look_up, submit};
 use roadstead_backend::store::{
-    Connection, Database, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows,
+    Connection, finish as finishing, keys, launch, lease, promote, query, relay, retain, tenants, workflows,
 };
 use roadstead_domain::attempt::protocol::{Artifact, ResultReport, Segment, Status};
 use roadstead_domain::execution::{Priority, Reason, State};
@@ -25,11 +24,6 @@ fn reason() -> Reason {
     Reason::new("executor_lost", "gone")
 }
 
-async fn report(connection: &mut Connection, attempt: AttemptId, session: &str, status: Status) -> Finished {
-    let report = Report { attempt, session_hash: secrets::hash(session), finish: finish(status) };
-    finishing::finish(connection, &[report]).await.unwrap().remove(0)
-}
-
 async fn beat(connection: &mut Connection, attempt: AttemptId, session: &str) -> Option<(bool, bool)> {
     let beat = Beat { attempt, session_hash: secrets::hash(session), steps: None, segments: Vec::new() };
     heartbeat(connection, &[beat], LEASE).await.unwrap()[0].map(|reply| (reply.cancel, reply.following))
@@ -37,67 +31,6 @@ async fn beat(connection: &mut Connection, attempt: AttemptId, session: &str) ->
 
 async fn kinds(connection: &mut Connection, id: ExecutionId) -> Vec<String> {
     query::events(connection, "t", id).await.unwrap().into_iter().map(|event| event.kind).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
-    async fn one(c: &mut Connection) {
-        let attempt = running(c).await;
-        launch::launched(c, "worker-1", &[attempt]).await.unwrap();
-        assert!(matches!(report(c, attempt, SESSION, Status::Succeeded).await, Finished::Settled { .. }));
-        assert!(claim::release(c, "worker-1", &[attempt]).await.unwrap().contains(&attempt));
-    }
-    let database = database().await;
-    let c = &mut database.get().await.unwrap();
-    sql(c, "VACUUM ANALYZE executions").await;
-    sql(c, "VACUUM ANALYZE attempts").await;
-    one(c).await;
-    sql(c, "INSERT INTO executions (tenant, id, state, priority, max_attempts, enqueued, input_bytes, timeout_seconds, queued_at)
-            SELECT 't', gen_random_uuid(), 'queued', 1, 1, true, 0, 60, now() FROM generate_series(1, 3000);
-            INSERT INTO attempts (execution_id, attempt, tenant, worker, launch_lease_expires_at, start_deadline, released_at)
-            SELECT id, 1, 't', 'worker-1', now(), now(), now() FROM executions WHERE state = 'queued'")
-    .await;
-    let before = rows_read(c).await;
-    one(c).await;
-    let read = rows_read(c).await - before;
-    assert!((1..200).contains(&read), "{read} rows were looked at");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_was_silent_is_used_once_it_speaks() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use tokio::net::{TcpListener, TcpStream};
-    let url = roadstead_testkit::servers().await.new_database().await;
-    let server = url.split_once('@').unwrap().1.split('/').next().unwrap().to_owned();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let speaks = Arc::new(AtomicBool::new(false));
-    let proxy = tokio::spawn({
-        let (speaks, server) = (Arc::clone(&speaks), server.clone());
-        async move {
-            let mut silent = Vec::new();
-            while let Ok((mut client, _)) = listener.accept().await {
-                if speaks.load(Ordering::SeqCst) {
-                    let mut upstream = TcpStream::connect(&server).await.unwrap();
-                    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut upstream).await });
-                } else {
-                    silent.push(client);
-                }
-            }
-        }
-    });
-    let database = Database::new(&PostgresConfig {
-        url: Secret::new(url.replace(&server, &address)),
-        max_connections: 1,
-        connect_timeout: Duration::from_secs(1),
-        statement_timeout: Duration::from_secs(30),
-    });
-    assert!(database.get().await.is_err(), "nobody answers");
-    speaks.store(true, Ordering::SeqCst);
-    let answered = async { while database.ping().await.is_err() {} };
-    tokio::time::timeout(Duration::from_secs(30), answered).await.expect("the pool does not wait for the silent one");
-    proxy.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,17 +49,6 @@ async fn a_tenants_limits_are_set_kept_and_removed_one_by_one() {
     assert_eq!(set(tenants::Change { max_queued: Some(Some(9)), ..kept }).await, (3, Some(0), Some(9)));
     assert_eq!(set(tenants::Change { max_concurrent: Some(None), ..kept }).await, (3, None, Some(9)));
     assert_eq!(set(kept).await, (3, None, Some(9)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_froze_within_its_claim_stops_nobody_for_long() {
-    let database = database().await;
-    let (mut frozen, mut other) = (database.get().await.unwrap(), database.get().await.unwrap());
-    let id = submitted(&mut other, execution()).await;
-    // The lock that claims take, as `claim` does.
-    sql(&mut frozen, "BEGIN; SELECT pg_advisory_xact_lock(8245918687350939501)").await;
-    let claim = tokio::time::timeout(Duration::from_secs(30), claimed(&mut other, id));
-    assert_eq!(claim.await.expect("the lock is let go").attempt, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
