@@ -1,6 +1,6 @@
 //! What every handler shares: connections, configuration, caches, and the queues in front of the database.
 
-use crate::attempts::Reports;
+use crate::attempts::{Identity, Reports};
 use crate::auth::{KeyCache, Principal, Role};
 use crate::capacity::LoadCache;
 use crate::changes::Changes;
@@ -38,6 +38,8 @@ pub struct App {
     pub enqueuer: Enqueuer,
     pub submitter: Submitter,
     pub reports: Reports,
+    /// `None`: attempts prove themselves by the credential that their launcher gave them.
+    pub identity: Option<Identity>,
     pub changes: Changes,
     pub load: LoadCache,
     pub streams: Streams,
@@ -76,6 +78,7 @@ impl App {
             in_flight: InFlight::default(),
             submitter: Submitter::start(&database, &enqueuer),
             reports: Reports::start(&database, config.executions.attempt_lease),
+            identity: config.kubernetes.as_ref().map(|kubernetes| Identity::start(kubernetes, &log)),
             changes: Changes::default(),
             load: LoadCache::default(),
             streams: Streams::default(),

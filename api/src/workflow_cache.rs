@@ -4,7 +4,7 @@
 //! the process that stores a newer one. That a name is unknown is never remembered.
 
 use roadstead_backend::store::{Database, StoreError, StoreResult, workflows};
-use roadstead_domain::workflow::Workflow;
+use roadstead_domain::workflow::{Resources, Workflow};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub struct CachedVersion {
     pub version: i32,
     pub timeout_seconds: Option<u32>,
     pub max_retries: Option<u32>,
+    pub has_image: bool,
+    pub resources: Resources,
     /// Canonical JSON.
     pub definition: Box<RawValue>,
 }
@@ -102,6 +104,8 @@ async fn read(
         version: row.version,
         timeout_seconds: workflow.timeout_seconds,
         max_retries: workflow.max_retries,
+        has_image: workflow.image.is_some(),
+        resources: workflow.resources,
         definition: RawValue::from_string(row.definition).map_err(damaged)?,
     })))
 }

@@ -18,8 +18,15 @@ pub enum BootstrapError {
     /// Without the parser's own words, which may quote the credential.
     #[error("standard input is not a bootstrap document (line {line}, column {column})")]
     NotADocument { line: usize, column: usize },
-    #[error("the bootstrap document's {field} {problem}")]
-    BadField { field: &'static str, problem: &'static str },
+    #[error(transparent)]
+    BadField(#[from] BadField),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the attempt's {field} {problem}")]
+pub struct BadField {
+    field: &'static str,
+    problem: &'static str,
 }
 
 /// Reads standard input to its end.
@@ -35,17 +42,23 @@ fn decode(input: impl Read) -> Result<Bootstrap, BootstrapError> {
     }
     let bootstrap: Bootstrap = serde_json::from_slice(&text)
         .map_err(|e| BootstrapError::NotADocument { line: e.line(), column: e.column() })?;
-    let bad = |field, problem| Err(BootstrapError::BadField { field, problem });
+    check(&bootstrap)?;
+    Ok(bootstrap)
+}
+
+/// What its types don't say, wherever it comes from.
+pub fn check(bootstrap: &Bootstrap) -> Result<(), BadField> {
+    let bad = |field, problem| Err(BadField { field, problem });
     if !bootstrap.api_url.starts_with("http://") && !bootstrap.api_url.starts_with("https://") {
-        return bad("api_url", "is neither http nor https");
+        return bad("API URL", "is neither http nor https");
     }
     if !Path::new(&bootstrap.workspace_root).is_absolute() {
-        return bad("workspace_root", "is not an absolute path");
+        return bad("workspace root", "is not an absolute path");
     }
     if bootstrap.attempt < 1 {
-        return bad("attempt", "is less than 1");
+        return bad("number", "is less than 1");
     }
-    Ok(bootstrap)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::fmt;
 pub enum Exit {
     /// The API or `outcome.json` was told how the attempt ended.
     Reported,
+    /// There was no attempt to run: what a later container of the pod needs is in its place.
+    Installed,
     /// What the executor was started with can't be used.
     Unusable(String),
     /// The start was refused: another process has this attempt, or nobody has.
@@ -23,7 +25,7 @@ pub enum Exit {
 impl Exit {
     pub const fn status(&self) -> u8 {
         match self {
-            Self::Reported => 0,
+            Self::Reported | Self::Installed => 0,
             Self::Unusable(_) => 2,
             Self::StartRefused(_) => 3,
             Self::StartUnanswered(_) => 4,
@@ -39,6 +41,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reported => f.write_str("reported"),
+            Self::Installed => f.write_str("installed"),
             Self::Unusable(why) => write!(f, "can't begin: {why}"),
             Self::StartRefused(why) | Self::StartUnanswered(why) => write!(f, "nothing was started: {why}"),
             Self::StoppedBeforeStart => f.write_str("nothing was started: told to stop before the start was granted"),

@@ -1,11 +1,13 @@
 //! `roadstead-executor`: runs one attempt of one workflow, and speaks HTTP with the API and the object store alone.
 //!
-//! It is started once per attempt, reads its bootstrap document from standard input, and ends with a status that says how
+//! It is started once per attempt, learns which from its bootstrap document or its arguments, and ends with a status that says how
 //! far it came ([`exit::Exit`]). One thread does everything; others only read large files.
 
 mod api;
+mod arguments;
 mod attempt;
 mod bootstrap;
+mod cgroup;
 mod clock;
 mod conclude;
 mod confine;
@@ -16,14 +18,17 @@ mod halt;
 mod heartbeat;
 mod http;
 mod input;
+mod install;
 mod lease;
 mod random;
 mod report;
 mod run;
 mod ship;
 mod start;
+mod token;
 mod workspace;
 
+use arguments::Errand;
 use environment::Environment;
 use exit::Exit;
 use std::io::Write;
@@ -35,7 +40,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let exit = begin().unwrap_or_else(|error| Exit::Unusable(error.to_string()));
-    if exit != Exit::Reported {
+    if exit.status() != 0 {
         // Whoever listened may be gone.
         let _ = writeln!(std::io::stderr(), "roadstead-executor: {exit}");
     }
@@ -44,7 +49,14 @@ fn main() -> ExitCode {
 
 fn begin() -> Result<Exit, Box<dyn std::error::Error>> {
     confine::confine()?;
-    let bootstrap = bootstrap::read()?;
+    let bootstrap = match Errand::read()? {
+        Errand::Bootstrapped => bootstrap::read()?,
+        Errand::Attempt(placed) => placed.bootstrap()?,
+        Errand::Install { folder, token } => {
+            install::install(&folder, &token)?;
+            return Ok(Exit::Installed);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exit = runtime.block_on(attempt::attempt(bootstrap, Environment::read()));
     // A reader of a file that is no longer wanted is not waited for.

@@ -3,10 +3,10 @@
 use anyhow::Context;
 use roadstead_backend::config::{Reader, WorkerConfig};
 use roadstead_backend::telemetry;
+use roadstead_worker::launch::Plan;
 use roadstead_worker::{confine, health, run};
 use slog::{error, info};
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,18 +53,19 @@ fn begin(act: impl FnOnce(WorkerConfig, BTreeMap<&'static str, String>) -> ExitC
 }
 
 fn work(config: WorkerConfig, shown: BTreeMap<&'static str, String>) -> ExitCode {
-    let executable = config.executor_path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    if !executable {
-        let path = config.executor_path.display();
-        eprintln!("roadstead-worker: EXECUTOR_PATH: there is no program at {path}");
-        return ExitCode::from(UNUSABLE);
-    }
+    let plan = match Plan::of(&config) {
+        Ok(plan) => plan,
+        Err(mistake) => {
+            eprintln!("roadstead-worker: {mistake:#}");
+            return ExitCode::from(UNUSABLE);
+        }
+    };
     let (log, _guard) = telemetry::logger(&config.log, "roadstead-worker");
     info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "configuration" => slog::Serde(shown));
     let ended = confine::confine().context("can't set up this process").and_then(|()| {
         let runtime = runtime()?;
         // As a task, so that it shares the one thread with all that it waits for.
-        let life = runtime.spawn(run::run(config, log.clone()));
+        let life = runtime.spawn(run::run(config, plan, log.clone()));
         let ended = runtime.block_on(life).context("the worker's own task").flatten();
         // A database that does not answer any more is not waited for.
         runtime.shutdown_timeout(Duration::from_secs(1));

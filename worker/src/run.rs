@@ -1,18 +1,18 @@
 //! The worker's life: its servers, its rooms, and the order in which they end.
 
 use crate::dispatch::Dispatcher;
-use crate::launch::process::{self, ProcessLauncher, Surroundings};
+use crate::launch::Plan;
+use crate::launch::process;
 use crate::supervise::{Supervisor, presence, settle};
 use crate::worker::{Freed, Judged, Pulse, Settings, Worker};
 use crate::{backoff::Backoff, health, identity, shutdown};
 use anyhow::Context;
-use roadstead_backend::config::{WorkerConfig, extra_roots_file, search_path};
+use roadstead_backend::config::{LauncherConfig, WorkerConfig};
 use roadstead_backend::dispatch::Dispatch;
 use roadstead_backend::objects::Objects;
-use roadstead_backend::store::{Database, database, settle as settlement};
+use roadstead_backend::store::{Database, database, installation, settle as settlement};
 use roadstead_backend::telemetry;
 use slog::{Logger, info, o, warn};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 const LEFTOVER_AGE: Duration = Duration::from_secs(600);
 
 /// Runs until a signal, and until what was begun is ended.
-pub async fn run(config: WorkerConfig, log: Logger) -> anyhow::Result<()> {
+pub async fn run(config: WorkerConfig, plan: Plan, log: Logger) -> anyhow::Result<()> {
     let id = identity::new();
     let log = log.new(o!("worker" => id.clone()));
     let stop = shutdown::listen(log.clone()).context("can't listen for signals")?;
@@ -34,16 +34,14 @@ pub async fn run(config: WorkerConfig, log: Logger) -> anyhow::Result<()> {
         .with_context(|| format!("can't listen on {}:{}", config.host, config.port))?;
     info!(log, "listening"; "address" => listener.local_addr()?.to_string());
 
-    let workspace_root =
-        std::path::absolute(&config.workspace_root).context("WORKSPACE_ROOT can't be made absolute")?;
-    let worker = Arc::new(assemble(&config, id, log.clone(), workspace_root.clone())?);
+    let worker = Arc::new(assemble(&config, plan, id, log.clone()).await?);
     let over = CancellationToken::new();
     let metrics = config.metrics_enabled.then_some(metrics);
     let desk = tokio::spawn(health::serve(listener, Arc::clone(&worker), metrics, over.clone()));
 
     if wait_for_schema(&config, &worker, &stop).await {
         info!(log, "working"; "cap" => worker.settings.cap, "launcher" => worker.launcher.name());
-        let cleaning = tokio::spawn(clear_leftovers(Arc::clone(&worker), workspace_root));
+        let cleaning = tokio::spawn(clear_leftovers(Arc::clone(&worker), config.launcher.clone()));
         work(&worker, &stop, &over).await;
         cleaning.abort();
     }
@@ -53,21 +51,14 @@ pub async fn run(config: WorkerConfig, log: Logger) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn assemble(config: &WorkerConfig, id: String, log: Logger, workspace_root: PathBuf) -> anyhow::Result<Worker> {
+async fn assemble(config: &WorkerConfig, plan: Plan, id: String, log: Logger) -> anyhow::Result<Worker> {
     let settings = Settings::from(config);
-    let surroundings = Surroundings {
-        executor: std::path::absolute(&config.executor_path).context("EXECUTOR_PATH can't be made absolute")?,
-        api_url: config.api_url.clone(),
-        workspace_root,
-        search_path: search_path(),
-        certificates: extra_roots_file(),
-    };
     Ok(Worker {
         id,
         database: Database::new(&config.database),
         dispatch: Dispatch::new(&config.redis)?,
         objects: Objects::new(&config.objects)?,
-        launcher: Arc::new(ProcessLauncher::new(surroundings, settings.cap, log.clone())),
+        launcher: plan.launcher(config, &log).await?,
         settings,
         freed: Freed::default(),
         judged: Judged::default(),
@@ -79,13 +70,38 @@ fn assemble(config: &WorkerConfig, id: String, log: Logger, workspace_root: Path
 
 /// The rooms run side by side. What sees ends and says that this worker is here outlives the dispatcher, which waits for the last ends.
 async fn work(worker: &Arc<Worker>, stop: &CancellationToken, over: &CancellationToken) {
+    if !begin(worker, stop).await {
+        return;
+    }
     let (reclaimer, reclaimed) = mpsc::channel(1);
     let supervisor = tokio::spawn(Supervisor::new(Arc::clone(worker), reclaimer).run(stop.clone()));
-    let ends = tokio::spawn(settle::see_ends(Arc::clone(worker), over.clone()));
+    let ends = tokio::spawn(settle::hear_news(Arc::clone(worker), over.clone()));
     let presence = tokio::spawn(presence::run(Arc::clone(worker), over.clone()));
     Dispatcher::new(Arc::clone(worker), reclaimed).run(stop.clone()).await;
     over.cancel();
     let _ = tokio::join!(supervisor, ends, presence);
+}
+
+/// Lets the launcher begin; `false`: told to stop before.
+async fn begin(worker: &Worker, stop: &CancellationToken) -> bool {
+    let mut backoff = Backoff::default();
+    loop {
+        let id = match worker.database.get().await {
+            Ok(mut connection) => installation::id(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        match id {
+            Ok(id) => {
+                worker.launcher.begin(id);
+                return true;
+            }
+            Err(error) => warn!(worker.log, "the installation's id can't be read"; "error" => %error),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+        }
+    }
 }
 
 /// Waits for PostgreSQL and for this program's schema in it; `false`: told to stop before.
@@ -110,12 +126,13 @@ async fn wait_for_schema(config: &WorkerConfig, worker: &Worker, stop: &Cancella
 }
 
 /// Removes workspaces that killed executors left on this machine.
-async fn clear_leftovers(worker: Arc<Worker>, workspace_root: PathBuf) {
+async fn clear_leftovers(worker: Arc<Worker>, launcher: LauncherConfig) {
+    let LauncherConfig::Process { workspace_root, .. } = launcher else { return };
     let cleared = async {
-        let leftovers = process::leftovers(workspace_root, LEFTOVER_AGE).await?;
+        let leftovers = process::leftovers(std::path::absolute(workspace_root)?, LEFTOVER_AGE).await?;
         let attempts: Vec<_> = leftovers.iter().map(|(attempt, _)| *attempt).collect();
         let live =
-            settlement::live(&mut *worker.database.get().await?, &attempts, &settlement::Observer::Supervisor).await?;
+            settlement::live(&mut *worker.database.get().await?, &attempts, &settlement::Observer::Anyone).await?;
         let mut removed = 0;
         for (attempt, folder) in leftovers {
             if !live.iter().any(|live| live.id == attempt) {

@@ -1,12 +1,13 @@
 //! What every room of the worker is given: who it is, the servers, the launcher, and the settings that it goes by.
 
 use crate::clock;
-use crate::launch::{Ended, Launcher};
+use crate::launch::{Ended, Launcher, Reach};
 use crate::supervise::settle;
 use roadstead_backend::config::{LaunchTimes, WorkerConfig};
 use roadstead_backend::dispatch::Dispatch;
 use roadstead_backend::objects::Objects;
 use roadstead_backend::store::Database;
+use roadstead_backend::store::settle::Observer;
 use roadstead_domain::ids::AttemptId;
 use slog::{Logger, o};
 use std::collections::HashSet;
@@ -59,6 +60,14 @@ impl From<&WorkerConfig> for Settings {
 }
 
 impl Worker {
+    /// As whom this worker tells that attempts have ended.
+    pub fn observer(&self) -> Observer {
+        match self.launcher.reach() {
+            Reach::Worker => Observer::Launcher { worker: self.id.clone() },
+            Reach::Cluster => Observer::Anyone,
+        }
+    }
+
     /// Settles an attempt in the background.
     pub fn settle(self: &Arc<Self>, ended: Ended) {
         self.settling.spawn(settle::settle(Arc::clone(self), ended));

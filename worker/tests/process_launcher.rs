@@ -1,9 +1,10 @@
 //! The process launcher, with shell scripts in the executor's place. A binary of its own: a sweep ends every child of its process that is no executor.
 
 use roadstead_domain::attempt::protocol::Bootstrap;
+use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_worker::launch::process::{ProcessLauncher, Surroundings};
-use roadstead_worker::launch::{Credential, End, Ended, LaunchOrder, Launcher, StopCause};
+use roadstead_worker::launch::{Credential, End, Ended, LaunchError, LaunchOrder, Launcher, News, StopCause};
 use rustix::process::{Pid, Signal, kill_process};
 use slog::{Discard, Logger, o};
 use std::fs;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -49,20 +50,36 @@ fn order() -> LaunchOrder {
         tenant: "t".to_owned(),
         attempt: AttemptId { execution_id: ExecutionId::new(), attempt: 1 },
         credential: Some(Credential { token: "hush".to_owned(), hash: Vec::new() }),
+        demand: None,
         timeout: Duration::from_secs(60),
     }
+}
+
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
 }
 
 impl Scene {
     async fn launch(&self) -> AttemptId {
         let order = order();
         let attempt = order.attempt;
-        self.launcher.launch(order).await.unwrap();
+        self.launcher.launch(order, soon()).await.unwrap();
         attempt
     }
 
+    /// Why a launch was refused, and whether another attempt might do better.
+    async fn refused(&self) -> (Reason, bool) {
+        match self.launcher.launch(order(), soon()).await {
+            Err(LaunchError::Refused { reason, retryable }) => (reason, retryable),
+            other => panic!("it was to be refused: {other:?}"),
+        }
+    }
+
     async fn next_end(&self) -> Ended {
-        timeout(PATIENCE, self.launcher.observe()).await.expect("an end")
+        match timeout(PATIENCE, self.launcher.observe()).await.expect("an end") {
+            News::Ended(ended) => ended,
+            News::Waiting { reason, .. } => panic!("a process waits for nothing: {reason:?}"),
+        }
     }
 
     /// The content of a file, once there is any.
@@ -149,8 +166,8 @@ async fn there_are_never_more_than_the_cap() {
     for _ in 0..2 {
         scene.launch().await;
     }
-    let failure = scene.launcher.launch(order()).await.unwrap_err();
-    assert!(failure.retryable && failure.reason.code == "create_rejected", "{failure:?}");
+    let failure = scene.refused().await;
+    assert!(failure.1 && failure.0.code == "create_rejected", "{failure:?}");
     assert_eq!((*scene.launcher.live().borrow(), scene.launcher.held().len()), (2, 2));
     fs::write(scene.folder.path().join("over"), "").unwrap();
     for _ in 0..2 {
@@ -189,7 +206,7 @@ async fn a_missing_executor_is_a_failure_and_takes_no_place() {
     let executor = scene.folder.path().join("executor");
     let away = scene.folder.path().join("away");
     fs::rename(&executor, &away).unwrap();
-    assert_eq!(scene.launcher.launch(order()).await.unwrap_err().reason.code, "create_rejected");
+    assert_eq!(scene.refused().await.0.code, "create_rejected");
     fs::rename(&away, &executor).unwrap();
     scene.launch().await;
     assert_eq!(scene.next_end().await.end, End::Reported);

@@ -1,15 +1,17 @@
 //! The executor's counterpart: start, heartbeat, finish and uploads of one attempt, after `roadstead_domain::attempt::protocol`.
 //!
-//! Invariants: an attempt proves itself with a secret of its own, never with an API key; what is not current is told `410` and changes nothing; every
+//! Invariants: an attempt proves itself with a secret of its own or, under Kubernetes, as its pod, never with an API key; what is not current is told `410` and changes nothing; every
 //! request may come again after a lost reply. The tenant comes from the row, never from the request.
 
 mod batches;
 mod finish;
 mod heartbeat;
+mod identity;
 mod start;
 mod uploads;
 
 pub use batches::Reports;
+pub use identity::Identity;
 
 use crate::auth::bearer;
 use crate::json_body;

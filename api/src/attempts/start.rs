@@ -4,6 +4,7 @@
 //! lost asks again with the same session and is granted the same.
 
 use super::{Caller, caller, document, gone, limits};
+use crate::auth::bearer;
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -49,7 +50,14 @@ pub async fn start(app: web::Data<App>, request: HttpRequest, mut body: web::Pay
     if session_token.len() != TOKEN_DIGITS || !session_token.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Problem::field("/session_token", format!("must be {TOKEN_DIGITS} hex digits")));
     }
-    let claim = StartClaim { attempt, launch_hash: secret_hash, session_hash: secrets::hash(&session_token) };
+    let launch_hash = match &app.identity {
+        None => Some(secret_hash),
+        Some(identity) => {
+            identity.prove(attempt, bearer(&request)?, &app.database, &app.log).await?;
+            None
+        }
+    };
+    let claim = StartClaim { attempt, launch_hash, session_hash: secrets::hash(&session_token) };
     match app.reports.starts.submit(claim).await?? {
         Start::Granted(granted) => {
             if let Some(waited) = granted.waited {

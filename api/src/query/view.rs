@@ -125,6 +125,10 @@ pub enum WaitingFor {
     TenantLimit,
     /// Its turn, or its process's start.
     Dispatch,
+    /// A place for its pod in the cluster; `reason` says what there is too little of.
+    PodScheduling,
+    /// Its pod's images; `reason` says more when they do not come.
+    Image,
 }
 
 /// The labels as an object, empty when there are none.
@@ -233,10 +237,19 @@ impl Queue {
             State::Scheduled if execution.attempt == 0 => WaitingFor::RunAt,
             State::Scheduled => WaitingFor::Backoff,
             State::Queued => queued_for,
-            State::Launching => WaitingFor::Dispatch,
+            State::Launching => waiting_in_a_cluster(execution.reason.as_ref()).unwrap_or(WaitingFor::Dispatch),
             State::Running | State::Succeeded | State::Failed | State::TimedOut | State::Cancelled => return None,
         };
         Some(Self { ahead: None, waiting_for })
+    }
+}
+
+/// What a launched attempt waits for, by the reason that is noted while it does not start.
+fn waiting_in_a_cluster(reason: Option<&Reason>) -> Option<WaitingFor> {
+    match reason?.code.as_str() {
+        "unschedulable" | "quota_exceeded" => Some(WaitingFor::PodScheduling),
+        "image_pulling" | "image_pull_backoff" => Some(WaitingFor::Image),
+        _ => None,
     }
 }
 
@@ -293,6 +306,22 @@ pub(crate) mod tests {
                  \"result\":\"{path}/result\",\"artifacts\":\"{path}/artifacts\",\"cancel\":\"{path}/cancel\"}}}}"
             )
         );
+    }
+
+    #[test]
+    fn a_launched_execution_waits_for_what_its_reason_says() {
+        for (code, expected) in [
+            (Some("unschedulable"), WaitingFor::PodScheduling),
+            (Some("quota_exceeded"), WaitingFor::PodScheduling),
+            (Some("image_pulling"), WaitingFor::Image),
+            (Some("image_pull_backoff"), WaitingFor::Image),
+            (Some("step_failed"), WaitingFor::Dispatch),
+            (None, WaitingFor::Dispatch),
+        ] {
+            let reason = code.map(|code| Reason::new(code, "words"));
+            let launching = Execution { reason, ..execution(State::Launching) };
+            assert_eq!(Queue::uncounted(&launching, WaitingFor::Cap).unwrap().waiting_for, expected, "{code:?}");
+        }
     }
 
     #[test]

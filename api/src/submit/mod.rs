@@ -7,6 +7,7 @@ mod grammar;
 pub mod idempotency;
 mod members;
 mod payload;
+mod placeable;
 mod record;
 mod resolve;
 pub mod service;
@@ -30,7 +31,7 @@ use payload::Payload;
 use resolve::InputRow;
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution};
-use roadstead_domain::decode::Errors;
+use roadstead_domain::decode::{Errors, FieldError};
 use roadstead_domain::ids::ExecutionId;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -174,7 +175,11 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
         let row = InputRow { inline: input.map(ToOwned::to_owned), size_bytes: input.map_or(0, str::len) as i64 };
         match resolve::resolve(app, principal.tenant_name(), ExecutionId::new(), wanted, row, now).await? {
             Ok(execution) => executions.push(execution),
-            Err(detail) => errors.push(format!("{at}/workflow"), detail),
+            Err(wrong) => {
+                for FieldError { pointer, detail } in wrong {
+                    errors.push(format!("{at}{pointer}"), detail);
+                }
+            }
         }
     }
     errors.into_result(executions).map_err(Problem::fields)
@@ -195,9 +200,7 @@ async fn made(
     wanted: Wanted,
     input: InputRow,
 ) -> Result<NewExecution, Problem> {
-    resolve::resolve(app, principal.tenant_name(), id, wanted, input, clock::now())
-        .await?
-        .map_err(|detail| Problem::field("/workflow", detail))
+    resolve::resolve(app, principal.tenant_name(), id, wanted, input, clock::now()).await?.map_err(Problem::fields)
 }
 
 /// Records one execution and, if it is not the one that was recorded, deletes its payload.

@@ -1,11 +1,13 @@
 //! From what is wanted to the row: the workflow's version, the defaults (submission, then workflow, then configuration), the deadlines.
 
 use super::decode::{Definition, Wanted};
+use super::placeable::objections;
 use crate::problem::Problem;
 use crate::state::App;
 use chrono::{DateTime, TimeDelta, Utc};
 use roadstead_backend::config::ExecutionConfig;
 use roadstead_backend::store::submit::NewExecution;
+use roadstead_domain::decode::FieldError;
 use roadstead_domain::ids::ExecutionId;
 
 /// An input as it will be in the row.
@@ -24,7 +26,7 @@ struct Silent {
     max_retries: Option<u32>,
 }
 
-/// `Ok(Err(detail))`: the workflow that is named is not there.
+/// `Ok(Err(errors))`: the workflow that is named is not there, or the definition can't run here. Their pointers begin at the submission.
 pub async fn resolve(
     app: &App,
     tenant: &str,
@@ -32,25 +34,43 @@ pub async fn resolve(
     wanted: Wanted,
     input: InputRow,
     now: DateTime<Utc>,
-) -> Result<Result<NewExecution, String>, Problem> {
+) -> Result<Result<NewExecution, Vec<FieldError>>, Problem> {
+    let kubernetes = app.config.kubernetes.as_ref();
     let silent = match &wanted.definition {
-        Definition::Own(workflow) => Silent {
-            workflow: None,
-            spec: Some(serde_json::to_string(workflow).map_err(Problem::internal)?),
-            timeout_seconds: workflow.timeout_seconds,
-            max_retries: workflow.max_retries,
-        },
+        Definition::Own(workflow) => {
+            let objections = objections(workflow.image.is_some(), &workflow.resources, kubernetes);
+            if !objections.is_empty() {
+                let placed = |(field, detail)| FieldError { pointer: format!("/spec/{field}"), detail };
+                return Ok(Err(objections.into_iter().map(placed).collect()));
+            }
+            Silent {
+                workflow: None,
+                spec: Some(serde_json::to_string(workflow).map_err(Problem::internal)?),
+                timeout_seconds: workflow.timeout_seconds,
+                max_retries: workflow.max_retries,
+            }
+        }
         Definition::Named { name, version } => {
             let found = match version {
                 Some(version) => app.workflows.version(&app.database, tenant, name, *version).await?,
                 None => app.workflows.latest(&app.database, tenant, name).await?,
             };
             let Some(found) = found else {
-                return Ok(Err(match version {
+                return Ok(Err(vec![of_workflow(match version {
                     Some(version) => format!("there is no version {version} of a workflow `{name}`"),
                     None => format!("there is no workflow `{name}`"),
-                }));
+                })]));
             };
+            let objections = objections(found.has_image, &found.resources, kubernetes);
+            if !objections.is_empty() {
+                let of_field = |(field, detail)| {
+                    of_workflow(format!(
+                        "the definition of `{name}@{}` can't run here: its {field} {detail}",
+                        found.version
+                    ))
+                };
+                return Ok(Err(objections.into_iter().map(of_field).collect()));
+            }
             Silent {
                 workflow: Some((found.name.clone(), found.version)),
                 spec: None,
@@ -60,6 +80,10 @@ pub async fn resolve(
         }
     };
     Ok(Ok(row(id, wanted, silent, input, &app.config.executions, now)))
+}
+
+fn of_workflow(detail: String) -> FieldError {
+    FieldError { pointer: "/workflow".to_owned(), detail }
 }
 
 fn row(

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::halt::Halt;
 use crate::report::Report;
 use crate::workspace::place;
+use kill::Exit;
 use plan::{End, Failure, Next, Plan};
 use roadstead_domain::attempt::protocol::{Outcome, Status, StepReport, StepState};
 use roadstead_domain::execution::Reason;
@@ -122,8 +123,10 @@ impl Run {
             report.finished_at_ms = Some(clock::wall_ms()).filter(|_| next != Next::Again);
             report.message = message;
             match end {
-                End::Exited(code) => report.exit_code = Some(*code),
-                End::Signalled(signal) => report.signal = Some(*signal),
+                End::Exited(code) | End::OutOfMemory { exit: Exit::Code(code), .. } => report.exit_code = Some(*code),
+                End::Signalled(signal) | End::OutOfMemory { exit: Exit::Signal(signal), .. } => {
+                    report.signal = Some(*signal);
+                }
                 End::TimedOut | End::Halted | End::NotStarted { .. } => {}
             }
         });
@@ -143,7 +146,11 @@ impl Run {
         let step = &self.steps[*step];
         let message = format!("step `{}` {}", step.id, describe(end, step).unwrap_or_default());
         let hopeless = matches!(end, End::NotStarted { hopeless: true, .. });
-        let code = if *end == End::TimedOut { "step_timeout" } else { "step_failed" };
+        let code = match end {
+            End::TimedOut => "step_timeout",
+            End::OutOfMemory { .. } => "oom_killed",
+            End::Exited(_) | End::Signalled(_) | End::Halted | End::NotStarted { .. } => "step_failed",
+        };
         failed(code, message, !hopeless)
     }
 
@@ -190,6 +197,10 @@ fn describe(end: &End, step: &Step) -> Option<String> {
         End::Exited(0) => None,
         End::Exited(code) => Some(format!("ended with exit code {code}")),
         End::Signalled(signal) => Some(format!("was ended by signal {signal}")),
+        End::OutOfMemory { limit_bytes: None, .. } => Some("was killed because memory ran out".to_owned()),
+        End::OutOfMemory { limit_bytes: Some(bytes), .. } => {
+            Some(format!("was killed because memory ran out; the limit is {} MiB", bytes >> 20))
+        }
         End::TimedOut => Some(format!("passed its timeout of {} s", step.timeout_seconds.unwrap_or_default())),
         End::Halted => Some("was stopped".to_owned()),
         End::NotStarted { message, .. } => Some(format!("could not be started: {message}")),

@@ -1,5 +1,6 @@
 //! Which step next: the pure core of a run. It knows the graph, the tries and what ended how; it starts nothing itself.
 
+use super::kill::Exit;
 use roadstead_domain::attempt::protocol::StepState;
 use roadstead_domain::workflow::dag::Dag;
 use std::collections::VecDeque;
@@ -12,6 +13,11 @@ pub const MAX_PARALLEL: usize = 64;
 pub enum End {
     Exited(i32),
     Signalled(i32),
+    /// It was killed, and the container's OOM killer struck meanwhile.
+    OutOfMemory {
+        exit: Exit,
+        limit_bytes: Option<u64>,
+    },
     /// It passed its own timeout and was stopped.
     TimedOut,
     /// It was stopped with the whole run.
@@ -31,7 +37,9 @@ impl End {
     pub fn state(&self) -> StepState {
         match self {
             Self::Exited(0) => StepState::Succeeded,
-            Self::Exited(_) | Self::Signalled(_) | Self::NotStarted { .. } => StepState::Failed,
+            Self::Exited(_) | Self::Signalled(_) | Self::OutOfMemory { .. } | Self::NotStarted { .. } => {
+                StepState::Failed
+            }
             Self::TimedOut => StepState::TimedOut,
             Self::Halted => StepState::Cancelled,
         }
@@ -89,7 +97,7 @@ impl Plan {
             return Next::Go;
         }
         let may_help = match end {
-            End::Exited(_) | End::Signalled(_) | End::TimedOut => true,
+            End::Exited(_) | End::Signalled(_) | End::OutOfMemory { .. } | End::TimedOut => true,
             End::NotStarted { hopeless, .. } => !hopeless,
             End::Halted => false,
         };

@@ -3,6 +3,7 @@
 use super::kill::{self, Exit};
 use super::plan::End;
 use super::spawn::{Spawned, Surroundings, spawn};
+use crate::cgroup;
 use crate::clock;
 use crate::halt::{Halt, Stop};
 use crate::lease::Lease;
@@ -54,6 +55,7 @@ impl Stage {
         if self.stop.reason().is_some() {
             return End::Halted;
         }
+        let oom_kills = cgroup::oom_kills();
         let mut running = match self.start(step) {
             Ok(running) => running,
             Err(end) => return end,
@@ -66,6 +68,9 @@ impl Stage {
         }
         running.close(self).await;
         match over {
+            Over::Exited(exit) if is_killed(exit) && cgroup::struck_since(oom_kills) => {
+                End::OutOfMemory { exit, limit_bytes: cgroup::memory_limit_bytes() }
+            }
             Over::Exited(Exit::Code(code)) => End::Exited(code),
             Over::Exited(Exit::Signal(signal)) => End::Signalled(signal),
             Over::Halted(_) => End::Halted,
@@ -114,6 +119,12 @@ impl Stage {
         kill::bury(pid);
         self.mains.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
     }
+}
+
+/// By SIGKILL, which nobody here sends to a step before it is over; or a shell says so of its last command.
+fn is_killed(exit: Exit) -> bool {
+    const KILL: i32 = rustix::process::Signal::KILL.as_raw();
+    matches!(exit, Exit::Signal(KILL)) || exit == Exit::Code(128 + KILL)
 }
 
 /// A try's process.

@@ -92,6 +92,12 @@ impl Scenario {
         Executor { child, root: self.root() }
     }
 
+    /// Starts one that learns everything from its arguments.
+    pub fn start_told(&self, command: &mut Command) -> Executor {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Executor { child, root: self.root() }
+    }
+
     /// Runs to the end, which must be a reported one.
     pub fn run(&self) -> Finish {
         self.start().ends_with(0);

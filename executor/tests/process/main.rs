@@ -7,6 +7,7 @@ mod harness;
 mod isolation;
 mod outage;
 mod peer;
+mod pod;
 mod runs;
 mod ships;
 mod tls;

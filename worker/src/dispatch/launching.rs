@@ -3,41 +3,86 @@
 use super::hand::Claimed;
 use super::record::Handled;
 use crate::clock;
-use crate::launch::{Credential, End, Ended, LaunchFailure, LaunchOrder};
+use crate::launch::{Credential, End, Ended, LaunchError, LaunchOrder};
 use crate::worker::Worker;
 use metrics::{counter, histogram};
 use roadstead_backend::secrets;
+use roadstead_backend::store::launch::{self, Demand};
+use roadstead_backend::store::{Connection, StoreResult};
 use roadstead_backend::telemetry::metrics::{DISPATCH_LAG_SECONDS, LAUNCH_FAILURES_TOTAL, LAUNCH_SECONDS};
+use roadstead_domain::ids::ExecutionId;
 use slog::{debug, warn};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// A launch is not begun when its lease is this near its end: somebody else may take it over.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// A launch is not begun, or tried again, when its lease is this near its end: somebody else may take it over.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// A claimed entry with the order for its launch; without one, what the order needs could not be had in time.
+type Ordered = (Claimed, Option<LaunchOrder>);
 
 /// A credential for one attempt, if its launcher wants one.
 pub fn credential(worker: &Worker) -> Option<Credential> {
-    worker.launcher.wants_credential().then(|| {
+    worker.launcher.needs().credential.then(|| {
         let token = secrets::random_token();
         let hash = secrets::hash(&token);
         Credential { token, hash }
     })
 }
 
-/// Launches everything; answers what the entries came to, and whether each launch succeeded. The lease began after `asked_at`.
-pub async fn launch_all(
-    worker: &Arc<Worker>,
+/// The orders for what was claimed.
+pub async fn ordered(
+    connection: &mut Connection,
+    worker: &Worker,
     claimed: Vec<(Claimed, Option<Credential>)>,
-    asked_at: Instant,
-) -> (Vec<Handled>, bool) {
+) -> Vec<Ordered> {
+    let wanted: Vec<_> = claimed.iter().map(|(c, _)| (c.entry.stream.tenant.clone(), c.attempt.execution_id)).collect();
+    let mut demands = match demands(connection, worker, &wanted).await {
+        Ok(demands) => demands,
+        Err(error) => {
+            warn!(worker.log, "launches are left to be taken over"; "error" => %error);
+            return claimed.into_iter().map(|(claimed, _)| (claimed, None)).collect();
+        }
+    };
+    claimed
+        .into_iter()
+        .map(|(claimed, credential)| {
+            let order = LaunchOrder {
+                tenant: claimed.entry.stream.tenant.clone(),
+                attempt: claimed.attempt,
+                credential,
+                demand: demands.remove(&claimed.attempt.execution_id),
+                timeout: claimed.timeout,
+            };
+            (claimed, Some(order))
+        })
+        .collect()
+}
+
+/// What the executions ask of a cluster, if the launcher wants to know.
+pub async fn demands(
+    connection: &mut Connection,
+    worker: &Worker,
+    executions: &[(String, ExecutionId)],
+) -> StoreResult<HashMap<ExecutionId, Demand>> {
+    if worker.launcher.needs().demand && !executions.is_empty() {
+        launch::demands(connection, executions).await
+    } else {
+        Ok(HashMap::new())
+    }
+}
+
+/// Launches everything by `until`; answers what the entries came to, and whether each launch succeeded.
+pub async fn launch_all(worker: &Arc<Worker>, claimed: Vec<Ordered>, until: Instant) -> (Vec<Handled>, bool) {
     let mut launches = JoinSet::new();
     let mut handled = Vec::with_capacity(claimed.len());
     let mut all_well = true;
     let alone = claimed.len() == 1;
-    for (claimed, credential) in claimed {
-        let one = launch(Arc::clone(worker), claimed, credential, asked_at);
+    for (claimed, order) in claimed {
+        let one = launch_claimed(Arc::clone(worker), claimed, order, until);
         if alone {
             let (entry, well) = one.await;
             handled.push(entry);
@@ -55,41 +100,55 @@ pub async fn launch_all(
     (handled, all_well)
 }
 
-async fn launch(
+async fn launch_claimed(
     worker: Arc<Worker>,
     claimed: Claimed,
-    credential: Option<Credential>,
-    asked_at: Instant,
+    order: Option<LaunchOrder>,
+    until: Instant,
 ) -> (Handled, bool) {
-    let Claimed { entry, attempt, timeout, waited } = claimed;
-    let tenant = entry.stream.tenant.clone();
+    let Claimed { entry, attempt, waited, .. } = claimed;
     histogram!(DISPATCH_LAG_SECONDS).record(waited);
-    if asked_at.elapsed() + LEASE_MARGIN > worker.settings.launch.launch_lease {
-        warn!(worker.log_of(&tenant, attempt), "the launch came too late and is left to whoever takes it over");
-        return (Handled { entry, launched: None }, true);
-    }
-    let order = LaunchOrder { tenant: tenant.clone(), attempt, credential, timeout };
-    match timed(&worker, order).await {
-        Ok(()) => {
-            debug!(worker.log, "launched"; "execution_id" => %attempt.execution_id, "attempt" => attempt.attempt,
-                   "tenant" => &tenant);
-            (Handled { entry, launched: Some(attempt) }, true)
-        }
-        Err(LaunchFailure { reason, retryable }) => {
-            let end = End::NotStarted { reason, retryable };
-            worker.settle(Ended { tenant, attempt, end });
-            (Handled { entry, launched: None }, false)
-        }
-    }
+    let launched = match order {
+        Some(order) => launch(&worker, order, until).await,
+        None => Launched::Left,
+    };
+    let handled = Handled { entry, launched: (launched == Launched::Done).then_some(attempt) };
+    (handled, launched == Launched::Done)
 }
 
-/// Launches, and counts how that went.
-pub async fn timed(worker: &Worker, order: LaunchOrder) -> Result<(), LaunchFailure> {
-    let began = clock::now();
-    let launched = worker.launcher.launch(order).await;
-    match &launched {
-        Ok(()) => histogram!(LAUNCH_SECONDS, "launcher" => worker.launcher.name()).record(began.elapsed()),
-        Err(failure) => counter!(LAUNCH_FAILURES_TOTAL, "reason" => failure.reason.code.clone()).increment(1),
+/// What became of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launched {
+    Done,
+    /// Nothing was started, and that is being settled.
+    Failed,
+    /// It may have been started, or not: it is left to whoever takes it over.
+    Left,
+}
+
+/// Launches by `until`, and counts how that went.
+pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) -> Launched {
+    let (tenant, attempt, began) = (order.tenant.clone(), order.attempt, clock::now());
+    let log = worker.log_of(&tenant, attempt);
+    if began >= until {
+        warn!(log, "the launch came too late and is left to whoever takes it over");
+        return Launched::Left;
     }
-    launched
+    match worker.launcher.launch(order, until).await {
+        Ok(()) => {
+            histogram!(LAUNCH_SECONDS, "launcher" => worker.launcher.name()).record(began.elapsed());
+            debug!(log, "launched");
+            Launched::Done
+        }
+        Err(LaunchError::Refused { reason, retryable }) => {
+            counter!(LAUNCH_FAILURES_TOTAL, "reason" => reason.code.clone()).increment(1);
+            worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable }, is_gone: true });
+            Launched::Failed
+        }
+        Err(LaunchError::Unknown(why)) => {
+            counter!(LAUNCH_FAILURES_TOTAL, "reason" => "unknown").increment(1);
+            warn!(log, "whether it was launched is not known, so it is left to whoever takes it over"; "why" => why);
+            Launched::Left
+        }
+    }
 }

@@ -15,12 +15,12 @@ mod record;
 mod repair;
 mod room;
 
-pub use launching::{credential, timed as launch};
+pub use launching::{LEASE_MARGIN, Launched, credential, demands, launch};
 pub use repair::repair;
 
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::launch::{Credential, Ended};
+use crate::launch::{Credential, Ended, Reach};
 use crate::trouble::{Complaint, Trouble};
 use crate::worker::Worker;
 use bell::Listener;
@@ -121,7 +121,8 @@ impl Dispatcher {
         let berths = claim::berths(&mut connection).await?;
         gauge!(LIVE_ATTEMPTS).set((berths.live - self.gone.len() as i64).max(0) as f64);
         let here = *worker.launcher.live().borrow();
-        let room = Look { cap: worker.settings.cap, held: berths.live, gone: self.gone.len(), here }.room();
+        let look = Look { cap: worker.settings.cap, held: berths.live, gone: self.gone.len(), here };
+        let room = if worker.launcher.is_ready() { look.room() } else { 0 };
 
         let taken = self.take(room, berths).await;
         let took = matches!(&taken, Ok(count) if *count > 0);
@@ -172,7 +173,8 @@ impl Dispatcher {
 
     /// Claims what is in the hand and launches it. Answers whether something was claimed, and whether all launches went well.
     async fn claim(&mut self, connection: &mut Connection) -> Result<(bool, bool), StoreError> {
-        let Worker { id, settings, .. } = &*self.worker;
+        let worker = Arc::clone(&self.worker);
+        let Worker { id, settings, .. } = &*worker;
         let mut credentials: HashMap<ExecutionId, Option<Credential>> =
             self.hand.entries().map(|entry| (entry.id, credential(&self.worker))).collect();
         let wanted: Vec<Wanted> = self
@@ -186,9 +188,9 @@ impl Dispatcher {
             .collect();
         let (asked_at, cap) = (clock::now(), settings.cap as i64);
         let gone = self.gone_ids();
-        let (released, answers) =
-            claim::release_and_claim(connection, &gone, &wanted, id, cap, settings.launch).await?;
-        self.settle_unreleased(|attempt| released.contains(&attempt));
+        let gone = (&self.worker.observer(), &gone[..]);
+        let (released, answers) = claim::release_and_claim(connection, gone, &wanted, id, cap, settings.launch).await?;
+        self.part_with(|attempt| released.contains(&attempt));
         let sorted = self.hand.sort(answers);
         self.give_back(&sorted.surplus).await;
         let claimed: Vec<_> = sorted
@@ -200,7 +202,9 @@ impl Dispatcher {
             })
             .collect();
         let any = !claimed.is_empty();
-        let (handled, well) = launching::launch_all(&self.worker, claimed, asked_at).await;
+        let until = asked_at + settings.launch.launch_lease.saturating_sub(launching::LEASE_MARGIN);
+        let claimed = launching::ordered(connection, &self.worker, claimed).await;
+        let (handled, well) = launching::launch_all(&self.worker, claimed, until).await;
         let dropped = sorted.dropped.into_iter().map(|entry| Handled { entry, launched: None });
         for handled in handled.into_iter().chain(dropped) {
             // Its receiver lives as long as this.
@@ -214,8 +218,8 @@ impl Dispatcher {
         if self.gone.is_empty() {
             return Ok(false);
         }
-        let released = claim::release(connection, &self.worker.id, &self.gone_ids()).await?;
-        self.settle_unreleased(|attempt| released.contains(&attempt));
+        let released = claim::release(connection, &self.worker.observer(), &self.gone_ids()).await?;
+        self.part_with(|attempt| released.contains(&attempt));
         Ok(!released.is_empty())
     }
 
@@ -223,10 +227,15 @@ impl Dispatcher {
         self.gone.iter().map(|ended| ended.attempt).collect()
     }
 
-    /// An executor that said its end is known may have meant `outcome.json`: such an attempt is still to be settled.
-    fn settle_unreleased(&mut self, is_released: impl Fn(AttemptId) -> bool) {
-        for ended in self.gone.drain(..).filter(|ended| !is_released(ended.attempt)) {
-            self.worker.settle(ended);
+    /// Whose berth is free is not needed any more. An executor that said its end is known may have meant `outcome.json`: such an attempt is still to
+    /// be settled.
+    fn part_with(&mut self, is_released: impl Fn(AttemptId) -> bool) {
+        for ended in self.gone.drain(..) {
+            if is_released(ended.attempt) {
+                self.worker.launcher.forget(ended.attempt);
+            } else {
+                self.worker.settle(ended);
+            }
         }
     }
 
@@ -256,7 +265,8 @@ impl Dispatcher {
         let worker = Arc::clone(&self.worker);
         let all_ended = async {
             let mut was_over = false;
-            loop {
+            // What others see end too is theirs from now on.
+            while worker.launcher.reach() == Reach::Worker {
                 worker.pulse.beat();
                 // Before the ends that are heard of: an attempt that ends in between is in one of both.
                 let none_held = worker.launcher.held().is_empty();

@@ -3,13 +3,20 @@
 //! A launcher knows no database and no queue. It starts what it is told to start, tells what ended and how that looked from the outside, and
 //! ends what it is told to end. Whether an end means success, a retry or nothing is decided elsewhere.
 
+pub mod kubernetes;
+mod plan;
 pub mod process;
 
+pub use plan::Plan;
+
 use futures_util::future::BoxFuture;
+use roadstead_backend::store::launch::Demand;
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 /// What a launched attempt proves itself with.
 #[derive(Clone)]
@@ -26,24 +33,46 @@ pub struct LaunchOrder {
     pub attempt: AttemptId,
     /// For launchers that want one.
     pub credential: Option<Credential>,
+    /// What its workflow asks of a cluster; for launchers that want to know.
+    pub demand: Option<Demand>,
     /// The run deadline, which the executor keeps by itself.
     pub timeout: Duration,
 }
 
-/// Nothing was started.
+/// Why a launch did not come to its end.
 #[derive(Clone, Debug)]
-pub struct LaunchFailure {
-    pub reason: Reason,
-    /// Whether another attempt might do better.
-    pub retryable: bool,
+pub enum LaunchError {
+    /// Nothing was started.
+    Refused {
+        reason: Reason,
+        /// Whether another attempt might do better.
+        retryable: bool,
+    },
+    /// Nobody knows whether something was started. Whoever takes the launch over finds out.
+    Unknown(String),
 }
 
-/// An attempt whose process or pod is gone, with everything that it started.
+/// What a launcher tells of its attempts.
+#[derive(Clone, Debug)]
+pub enum News {
+    Ended(Ended),
+    /// It was launched, has not started, and this is why.
+    Waiting {
+        tenant: String,
+        attempt: AttemptId,
+        reason: Reason,
+    },
+}
+
+/// An attempt that has come to its end.
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub tenant: String,
     pub attempt: AttemptId,
     pub end: End,
+    /// Its process or pod is gone, with everything that it started. If not, it can't start any more unless it has by now, and its berth is not free:
+    /// it is told again when it is.
+    pub is_gone: bool,
 }
 
 /// How an end looked from the outside.
@@ -72,28 +101,66 @@ pub enum StopCause {
     Over,
 }
 
+/// How far a launcher sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To the attempts that it launched itself. Nobody else sees those end.
+    Worker,
+    /// To every attempt of the installation, whoever launched it.
+    Cluster,
+}
+
+/// What a launcher's orders must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    pub credential: bool,
+    pub demand: bool,
+}
+
 /// Starts attempts and sees them end.
 pub trait Launcher: Send + Sync {
     /// As the metrics' label.
     fn name(&self) -> &'static str;
 
-    /// Whether its attempts prove themselves by a credential of the order's.
-    fn wants_credential(&self) -> bool;
+    fn reach(&self) -> Reach;
 
-    /// Starts an attempt. When this answers, the process or Job exists, or nothing does.
-    fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<(), LaunchFailure>>;
+    fn needs(&self) -> Needs;
 
-    /// Waits for the next end that was not told yet. Each end is told once. Dropping the future loses none.
-    fn observe(&self) -> BoxFuture<'_, Ended>;
+    /// Begins to look, where there is something to look at beside what this launcher starts: once, when the installation's id is known.
+    fn begin(&self, _installation: Uuid) {}
+
+    /// Whether it can launch now, as far as it knows.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Starts an attempt by `until`, as far as it is up to this launcher. When this answers, the process or Job exists, unless it is an error.
+    fn launch(&self, order: LaunchOrder, until: Instant) -> BoxFuture<'_, Result<(), LaunchError>>;
+
+    /// Waits for what is news. Each end is told once. Dropping the future loses nothing.
+    fn observe(&self) -> BoxFuture<'_, News>;
+
+    /// What was told of an attempt's end is recorded, and its berth is free: nothing of it is needed any more.
+    fn forget(&self, _attempt: AttemptId) {}
 
     /// Ends an attempt that this launcher holds; its end is observed as any other.
     fn stop(&self, attempt: AttemptId, cause: StopCause);
 
-    /// Ends what a dead launcher's executor left running of an attempt, as far as it can be found from here; `false`: something of it does not end.
-    fn end_strays(&self, attempt: AttemptId) -> BoxFuture<'_, bool>;
+    /// Ends what is left of an attempt whose executor is silent, as far as it can be reached from here; `false`: something of it does not end.
+    fn end_strays(&self, attempt: AttemptId, cause: StopCause) -> BoxFuture<'_, bool>;
+
+    /// Why an attempt does not start, or is not heard of, as far as that is to be seen from here.
+    fn explain(&self, _attempt: AttemptId) -> Option<Reason> {
+        None
+    }
 
     /// The attempts that are alive here, or whose end was not told yet.
     fn held(&self) -> Vec<AttemptId>;
+
+    /// What was launched before then and is not held is gone. `None`: that can't be told.
+    fn looked_at(&self) -> Option<Instant> {
+        None
+    }
 
     fn holds(&self, attempt: AttemptId) -> bool {
         self.held().contains(&attempt)

@@ -14,6 +14,7 @@ pub mod settle;
 mod tick;
 
 use crate::clock;
+use crate::launch::Reach;
 use crate::trouble::{Complaint, Trouble};
 use crate::worker::Worker;
 use lease::Lease;
@@ -68,6 +69,7 @@ struct Due {
     eviction: Every,
     entries: Every,
     reconciliation: Every,
+    look: Every,
     retention: Every,
 }
 
@@ -80,6 +82,7 @@ impl Supervisor {
             eviction: Every::new(Duration::from_secs(24 * 3600)),
             entries: Every::new(Duration::from_secs(15)),
             reconciliation: Every::new(worker.settings.reconcile_interval),
+            look: Every::new(worker.settings.reconcile_interval),
             retention: Every::new(Duration::from_secs(600)),
         };
         Self {
@@ -165,9 +168,15 @@ impl Supervisor {
         promote::promote(connection).await?;
         if self.due.deadlines.take(clock::now()) {
             settle::settle_overdue(&worker, connection).await?;
+            if worker.launcher.reach() == Reach::Cluster {
+                settle::stop_orphans(&worker, connection).await?;
+            }
             if self.last_outage.is_none_or(|at| at.elapsed() >= RECOVERY) {
                 reclaim::launch_abandoned(&worker, connection).await?;
             }
+        }
+        if self.due.look.take(clock::now()) {
+            settle::settle_unseen(&worker, connection).await?;
         }
         if self.due.retention.is_due(clock::now()) && self.retention.as_ref().is_none_or(JoinHandle::is_finished) {
             self.due.retention.take(clock::now());

@@ -1,17 +1,19 @@
 //! What dead workers left in the middle: entries that they took and never acknowledged, launches that they claimed and did not get done, and
 //! berths that they can't give back.
 
-use crate::dispatch::{credential, launch};
-use crate::launch::{End, Ended, LaunchFailure, LaunchOrder};
+use crate::clock;
+use crate::dispatch::{LEASE_MARGIN, Launched, credential, demands, launch};
+use crate::launch::{LaunchOrder, Reach};
 use crate::trouble::Trouble;
 use crate::worker::Worker;
 use roadstead_backend::dispatch::Taken;
-use roadstead_backend::store::launch::{abandoned, launched, take_over};
+use roadstead_backend::store::launch::{Abandoned, abandoned, launched, take_over};
 use roadstead_backend::store::{Connection, StoreResult, overdue};
 use slog::{info, warn};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// A live worker touches what it holds several times as often.
 const IDLE: Duration = Duration::from_secs(60);
@@ -35,31 +37,49 @@ pub async fn reclaim_entries(worker: &Worker, dispatcher: &mpsc::Sender<Vec<Take
 
 /// Launches again what was claimed and not launched: the same attempts, whose former credentials are void.
 pub async fn launch_abandoned(worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
-    for abandoned in abandoned(connection, MAX_LAUNCHES).await? {
-        let (attempt, tenant) = (abandoned.attempt, abandoned.tenant);
-        if worker.launcher.holds(attempt) {
-            // It is alive here, and about to be recorded.
-            continue;
-        }
+    let mut abandoned = abandoned(connection, MAX_LAUNCHES).await?;
+    if worker.launcher.reach() == Reach::Worker {
+        // What is alive here is about to be recorded.
+        abandoned.retain(|launch| !worker.launcher.holds(launch.attempt));
+    }
+    let executions: Vec<_> = abandoned.iter().map(|a| (a.tenant.clone(), a.attempt.execution_id)).collect();
+    let mut demands = demands(connection, worker, &executions).await?;
+    for Abandoned { tenant, attempt, timeout_seconds } in abandoned {
+        let until = clock::now() + worker.settings.launch.launch_lease.saturating_sub(LEASE_MARGIN);
         let credential = credential(worker);
         let hash = credential.as_ref().map(|credential| credential.hash.clone());
         if !take_over(connection, &worker.id, attempt, hash, worker.settings.launch).await? {
             continue;
         }
         warn!(worker.log_of(&tenant, attempt), "took over a launch");
-        let timeout = Duration::from_secs(abandoned.timeout_seconds.unsigned_abs().into());
-        match launch(worker, LaunchOrder { tenant: tenant.clone(), attempt, credential, timeout }).await {
-            Ok(()) => launched(connection, &worker.id, &[attempt]).await?,
-            Err(LaunchFailure { reason, retryable }) => {
-                worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable } });
-            }
-        }
+        let timeout = Duration::from_secs(timeout_seconds.unsigned_abs().into());
+        let demand = demands.remove(&attempt.execution_id);
+        let order = LaunchOrder { tenant, attempt, credential, demand, timeout };
+        worker.settling.spawn(finish_launch(Arc::clone(worker), order, until));
     }
     Ok(())
 }
 
+/// In the background: a cluster that does not answer would hold up everything else.
+async fn finish_launch(worker: Arc<Worker>, order: LaunchOrder, until: Instant) {
+    let (tenant, attempt) = (order.tenant.clone(), order.attempt);
+    if launch(&worker, order, until).await != Launched::Done {
+        return;
+    }
+    let recorded: StoreResult<()> =
+        async { launched(&mut *worker.database.get().await?, &worker.id, &[attempt]).await }.await;
+    if let Err(error) = recorded {
+        // It is found and taken over again.
+        warn!(worker.log_of(&tenant, attempt), "a launch can't be recorded"; "error" => %error);
+    }
+}
+
 /// Gives back the berths of ended attempts whose worker is gone, and calls the workers.
 pub async fn release_forgotten(worker: &Worker, connection: &mut Connection) -> Result<(), Trouble> {
+    if worker.launcher.reach() == Reach::Cluster {
+        // Whoever looks sees whether the pod is gone.
+        return Ok(());
+    }
     let released = overdue::release_forgotten(connection, RELEASE_GRACE).await?;
     if released > 0 {
         info!(worker.log, "gave back berths of a dead worker"; "berths" => released);

@@ -4,20 +4,21 @@
 //! one that holds nothing. Whose attempt it is, and whether its end still means something, the store decides.
 
 use crate::backoff::Backoff;
-use crate::launch::{End, Ended, StopCause};
+use crate::launch::{End, Ended, News, Reach, StopCause};
 use crate::trouble::Complaint;
 use crate::worker::Worker;
 use metrics::counter;
 use roadstead_backend::objects::{ObjectsError, Store, layout};
-use roadstead_backend::store::claim;
-use roadstead_backend::store::overdue::{self, Late, Overdue};
+use roadstead_backend::store::overdue::{self, Berthed, Late, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, live, settle_one};
 use roadstead_backend::store::{Connection, StoreResult};
+use roadstead_backend::store::{claim, launch};
 use roadstead_backend::telemetry::metrics::EXECUTIONS_FINISHED_TOTAL;
 use roadstead_domain::attempt::protocol::Finish;
 use roadstead_domain::execution::{Reason, State};
 use roadstead_domain::ids::AttemptId;
 use slog::{error, info, warn};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -27,17 +28,28 @@ const MAX_OUTCOME_BYTES: u64 = 16 << 20;
 /// How long an object store that can't be reached is asked for an outcome; then the attempt counts as lost.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(120);
 const MAX_OVERDUE: i64 = 256;
+/// PostgreSQL's word for when a Job was launched comes from a clock of its own, and a moment after the Job was created.
+const LOOK_MARGIN: Duration = Duration::from_secs(2);
 
-/// Sees attempts end until `stop`: gives their berths to the dispatcher to give back, or settles them.
-pub async fn see_ends(worker: Arc<Worker>, stop: CancellationToken) {
+/// Hears what is new of the attempts until `stop`. Of those that ended, the berths go to the dispatcher to give back, or the attempts are settled.
+pub async fn hear_news(worker: Arc<Worker>, stop: CancellationToken) {
     loop {
-        let ended = tokio::select! { () = stop.cancelled() => return, ended = worker.launcher.observe() => ended };
-        if ended.end == End::Reported {
-            worker.freed.push(ended);
-        } else {
-            worker.settle(ended);
+        let news = tokio::select! { () = stop.cancelled() => return, news = worker.launcher.observe() => news };
+        match news {
+            News::Ended(ended) if ended.end == End::Reported => worker.freed.push(ended),
+            News::Ended(ended) => worker.settle(ended),
+            News::Waiting { tenant, attempt, reason } => {
+                if let Err(error) = note_waiting(&worker, &tenant, attempt, &reason).await {
+                    // The end will say it.
+                    info!(worker.log_of(&tenant, attempt), "why it waits can't be noted"; "error" => %error);
+                }
+            }
         }
     }
+}
+
+async fn note_waiting(worker: &Worker, tenant: &str, attempt: AttemptId, reason: &Reason) -> StoreResult<()> {
+    launch::note_waiting(&mut *worker.database.get().await?, tenant, attempt, reason).await
 }
 
 /// Settles one attempt that this worker saw end. Tries until it is done: nothing of the attempt is alive, and only the lease's end would
@@ -62,25 +74,39 @@ pub async fn settle(worker: Arc<Worker>, ended: Ended) {
 
 /// `None`: its end means nothing any more.
 async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State, String)>> {
-    let observer = Observer::Launcher { worker: worker.id.clone() };
+    let observer = worker.observer();
     let mut connection = worker.database.get().await?;
     if live(&mut connection, &[ended.attempt], &observer).await?.is_empty() {
-        claim::release(&mut connection, &worker.id, &[ended.attempt]).await?;
+        over(worker, &mut connection, &observer, ended).await?;
         return Ok(None);
     }
     drop(connection);
     let witness = witness(worker, &ended.tenant, ended.attempt, &ended.end).await;
     let told = tell(&witness);
     let mut connection = worker.database.get().await?;
-    let state = settle_one(&mut connection, ended.attempt, &observer, witness, true).await?;
+    let state = settle_one(&mut connection, ended.attempt, &observer, witness, ended.is_gone).await?;
     match state {
         Some(state) => note(worker, state).await,
-        // Its own report came in between, which leaves the berth to whoever saw the end.
-        None => {
-            claim::release(&mut connection, &worker.id, &[ended.attempt]).await?;
+        // It was to fail at its start, and has started in between.
+        None if !ended.is_gone && !live(&mut connection, &[ended.attempt], &observer).await?.is_empty() => {
+            return Ok(None);
         }
+        // Its own report came in between, which leaves the berth to whoever saw the end.
+        None => {}
     }
+    over(worker, &mut connection, &observer, ended).await?;
     Ok(state.map(|state| (state, told)))
+}
+
+/// The attempt's end is recorded. What is gone needs no berth any more; what is not is to go.
+async fn over(worker: &Worker, connection: &mut Connection, observer: &Observer, ended: &Ended) -> StoreResult<()> {
+    if ended.is_gone {
+        claim::release(connection, observer, &[ended.attempt]).await?;
+        worker.launcher.forget(ended.attempt);
+    } else {
+        worker.launcher.stop(ended.attempt, StopCause::Over);
+    }
+    Ok(())
 }
 
 /// Ends this worker's attempts that are past a deadline, or should not be alive any more; their ends are observed as any other.
@@ -89,11 +115,46 @@ pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> Store
     let late = overdue::overdue(connection, MAX_OVERDUE).await?;
     let late =
         late.into_iter().map(|late| (late.attempt, cause(late.why))).filter(|(attempt, _)| held.contains(attempt));
-    let over = overdue::surplus(connection, &worker.id, &held).await?;
+    let over = surplus(worker, connection, &held).await?;
     for (attempt, cause) in late.chain(over.into_iter().map(|attempt| (attempt, StopCause::Over))) {
-        warn!(worker.log, "ending an attempt"; "execution_id" => %attempt.execution_id, "attempt" => attempt.attempt,
-              "why" => ?cause);
-        worker.launcher.stop(attempt, cause);
+        end(worker, attempt, cause);
+    }
+    Ok(())
+}
+
+/// Ends what is alive and belongs to no live attempt: of a cluster, what dead workers left.
+pub async fn stop_orphans(worker: &Worker, connection: &mut Connection) -> StoreResult<()> {
+    for attempt in surplus(worker, connection, &worker.launcher.held()).await? {
+        end(worker, attempt, StopCause::Over);
+    }
+    Ok(())
+}
+
+async fn surplus(worker: &Worker, connection: &mut Connection, held: &[AttemptId]) -> StoreResult<Vec<AttemptId>> {
+    if held.is_empty() { Ok(Vec::new()) } else { overdue::surplus(connection, &worker.observer(), held).await }
+}
+
+fn end(worker: &Worker, attempt: AttemptId, cause: StopCause) {
+    warn!(worker.log, "ending an attempt"; "execution_id" => %attempt.execution_id, "attempt" => attempt.attempt,
+          "why" => ?cause);
+    worker.launcher.stop(attempt, cause);
+}
+
+/// Settles attempts of a cluster that should be there and are not: somebody deleted their Jobs, or they ended while no worker was looking.
+pub async fn settle_unseen(worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
+    let Some(looked_at) = worker.launcher.looked_at() else { return Ok(()) };
+    let held: HashSet<AttemptId> = worker.launcher.held().into_iter().collect();
+    let berthed = overdue::berthed(connection, looked_at.elapsed() + LOOK_MARGIN).await?;
+    for Berthed { tenant, attempt } in berthed.into_iter().filter(|berthed| !held.contains(&berthed.attempt)) {
+        if !worker.judged.begin(attempt) {
+            continue;
+        }
+        let reason = Reason::new("job_deleted", "its Job is gone, and nobody saw how it ended");
+        let worker = Arc::clone(worker);
+        worker.clone().settling.spawn(async move {
+            settle(Arc::clone(&worker), Ended { tenant, attempt, end: End::Lost(reason), is_gone: true }).await;
+            worker.judged.end(attempt);
+        });
     }
     Ok(())
 }
@@ -102,7 +163,9 @@ pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> Store
 /// not wait: an object store that does not answer would hold up everything else.
 pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
     for late in overdue::overdue(connection, MAX_OVERDUE).await? {
-        if late.worker_may_end_it || worker.launcher.holds(late.attempt) || !worker.judged.begin(late.attempt) {
+        // In a cluster nobody but the supervisor ends it.
+        let is_ended_here = worker.launcher.reach() == Reach::Worker && worker.launcher.holds(late.attempt);
+        if late.worker_may_end_it || is_ended_here || !worker.judged.begin(late.attempt) {
             continue;
         }
         let worker = Arc::clone(worker);
@@ -120,16 +183,23 @@ pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -
 async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let (attempt, why, log) = (late.attempt, late.why, worker.log_of(&late.tenant, late.attempt));
     // Its worker can't see to it. What still runs of it must not meet the next attempt.
-    if why == Overdue::Lease && !worker.launcher.end_strays(attempt).await {
-        error!(log, "processes of an attempt without a worker can't be killed");
+    let is_cluster = worker.launcher.reach() == Reach::Cluster;
+    let explained = worker.launcher.explain(attempt);
+    if (why == Overdue::Lease || is_cluster) && !worker.launcher.end_strays(attempt, cause(why)).await {
+        error!(log, "what is left of an attempt can't be ended"; "why" => ?cause(why));
         return Ok(());
     }
-    let witness = witness(worker, &late.tenant, attempt, &End::Stopped(cause(why))).await;
+    let end = match (why, explained) {
+        (Overdue::Start, Some(reason)) => End::NotStarted { reason, retryable: true },
+        (Overdue::Lease, Some(reason)) => End::Lost(reason),
+        _ => End::Stopped(cause(why)),
+    };
+    let witness = witness(worker, &late.tenant, attempt, &end).await;
     let told = tell(&witness);
     // An executor that still beats has its processes until its next heartbeat is refused.
-    let is_gone = why != Overdue::Run;
+    let is_gone = why != Overdue::Run || is_cluster;
     let mut connection = worker.database.get().await?;
-    if let Some(state) = settle_one(&mut connection, attempt, &Observer::Supervisor, witness, is_gone).await? {
+    if let Some(state) = settle_one(&mut connection, attempt, &Observer::Anyone, witness, is_gone).await? {
         info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
         note(worker, state).await;
     }

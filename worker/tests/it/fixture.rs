@@ -13,7 +13,7 @@ use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_worker::dispatch::Dispatcher;
-use roadstead_worker::launch::{End, Ended, LaunchFailure, LaunchOrder, Launcher, StopCause};
+use roadstead_worker::launch::{End, Ended, LaunchError, LaunchOrder, Launcher, Needs, News, Reach, StopCause};
 use roadstead_worker::supervise::{Supervisor, presence, settle};
 use roadstead_worker::worker::{Freed, Judged, Pulse, Settings, Worker};
 use slog::{Discard, Logger, o};
@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -115,7 +116,7 @@ impl World {
         let (stop, over, mut rooms) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
         let (reclaimer, reclaimed) = mpsc::channel(1);
         rooms.spawn(Supervisor::new(Arc::clone(&worker), reclaimer).run(stop.clone()));
-        rooms.spawn(settle::see_ends(Arc::clone(&worker), over.clone()));
+        rooms.spawn(settle::hear_news(Arc::clone(&worker), over.clone()));
         rooms.spawn(presence::run(Arc::clone(&worker), over.clone()));
         let dispatching = Dispatcher::new(Arc::clone(&worker), reclaimed).run(stop.clone());
         rooms.spawn(async move {
@@ -164,7 +165,7 @@ impl World {
     pub async fn start_attempt(&self, order: &LaunchOrder) {
         let claim = start::StartClaim {
             attempt: order.attempt,
-            launch_hash: order.credential.as_ref().unwrap().hash.clone(),
+            launch_hash: Some(order.credential.as_ref().unwrap().hash.clone()),
             session_hash: secrets::hash(SESSION),
         };
         let answers = start::start(&mut *self.connection().await, &[claim], ATTEMPT_LEASE).await.unwrap();
@@ -282,7 +283,7 @@ impl Pretended {
     pub fn end(&self, attempt: AttemptId, end: End) {
         self.held.lock().unwrap().retain(|order| order.attempt != attempt);
         self.live.send_modify(|live| *live -= 1);
-        self.ends.send(Ended { tenant: "t".to_owned(), attempt, end }).unwrap();
+        self.ends.send(Ended { tenant: "t".to_owned(), attempt, end, is_gone: true }).unwrap();
     }
 }
 
@@ -291,11 +292,15 @@ impl Launcher for Pretended {
         "pretended"
     }
 
-    fn wants_credential(&self) -> bool {
-        true
+    fn reach(&self) -> Reach {
+        Reach::Worker
     }
 
-    fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<(), LaunchFailure>> {
+    fn needs(&self) -> Needs {
+        Needs { credential: true, demand: false }
+    }
+
+    fn launch(&self, order: LaunchOrder, _until: Instant) -> BoxFuture<'_, Result<(), LaunchError>> {
         async move {
             let refused = self.refusing.load(Ordering::SeqCst);
             if !refused {
@@ -305,7 +310,7 @@ impl Launcher for Pretended {
             }
             self.orders.send_modify(|orders| orders.push(order));
             if refused {
-                Err(LaunchFailure { reason: Reason::new("create_rejected", "no"), retryable: true })
+                Err(LaunchError::Refused { reason: Reason::new("create_rejected", "no"), retryable: true })
             } else {
                 Ok(())
             }
@@ -313,8 +318,8 @@ impl Launcher for Pretended {
         .boxed()
     }
 
-    fn observe(&self) -> BoxFuture<'_, Ended> {
-        async move { self.untold.lock().await.recv().await.expect("it holds a sender") }.boxed()
+    fn observe(&self) -> BoxFuture<'_, News> {
+        async move { News::Ended(self.untold.lock().await.recv().await.expect("it holds a sender")) }.boxed()
     }
 
     fn stop(&self, attempt: AttemptId, cause: StopCause) {
@@ -323,7 +328,7 @@ impl Launcher for Pretended {
         }
     }
 
-    fn end_strays(&self, _attempt: AttemptId) -> BoxFuture<'_, bool> {
+    fn end_strays(&self, _attempt: AttemptId, _cause: StopCause) -> BoxFuture<'_, bool> {
         std::future::ready(true).boxed()
     }
 

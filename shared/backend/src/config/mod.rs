@@ -3,9 +3,11 @@
 //! The environment wins over the file that `ROADSTEAD_CONFIG` names. Every mistake is reported together; nothing is ever guessed from a wrong
 //! value. This folder is the only place that reads the environment.
 
+mod kubernetes;
 mod read;
 mod variables;
 
+pub use kubernetes::{KubernetesConfig, NamespacePolicy};
 pub use read::{ConfigErrors, Reader, listener};
 pub use variables::{VARIABLES, Variable};
 
@@ -117,8 +119,19 @@ pub struct ApiConfig {
     pub redis: RedisConfig,
     pub objects: ObjectsConfig,
     pub executions: ExecutionConfig,
+    /// Present under `LAUNCHER=kubernetes`: attempts prove themselves by tokens of the cluster's.
+    pub kubernetes: Option<KubernetesConfig>,
     pub metrics: MetricsConfig,
     pub log: LogConfig,
+}
+
+/// Where attempts run.
+#[derive(Clone, Debug)]
+pub enum LauncherConfig {
+    /// As child processes of the worker.
+    Process { executor_path: PathBuf, workspace_root: PathBuf },
+    /// Each in a Job of its own.
+    Kubernetes(Box<KubernetesConfig>),
 }
 
 /// `roadstead-worker`.
@@ -129,8 +142,7 @@ pub struct WorkerConfig {
     pub port: u16,
     pub metrics_enabled: bool,
     pub api_url: String,
-    pub executor_path: PathBuf,
-    pub workspace_root: PathBuf,
+    pub launcher: LauncherConfig,
     pub launch: LaunchTimes,
     pub reconcile_interval: Duration,
     pub retention: Duration,
@@ -182,6 +194,7 @@ impl ApiConfig {
             redis: redis(reader),
             objects: objects(reader),
             executions: executions(reader),
+            kubernetes: kubernetes::read(reader),
             metrics,
             log: log(reader),
         }
@@ -190,7 +203,24 @@ impl ApiConfig {
 
 impl WorkerConfig {
     pub fn read(reader: &mut Reader) -> Self {
-        check_launcher(reader);
+        let launcher = match kubernetes::read(reader) {
+            Some(kubernetes) => {
+                for name in ["API_URL", "EXECUTOR_IMAGE"] {
+                    if reader.optional(name).is_none() {
+                        reader.error(name, "is required by LAUNCHER=kubernetes");
+                    }
+                }
+                LauncherConfig::Kubernetes(Box::new(kubernetes))
+            }
+            None => LauncherConfig::Process {
+                executor_path: reader
+                    .optional("EXECUTOR_PATH")
+                    .map_or_else(read::executor_beside_this_program, PathBuf::from),
+                workspace_root: reader
+                    .optional("WORKSPACE_ROOT")
+                    .map_or_else(|| std::env::temp_dir().join("roadstead"), PathBuf::from),
+            },
+        };
         let (_, api_port) = read::listener(reader);
         Self {
             host: reader.parsed("WORKER_HOST", "an IP address").unwrap_or(IpAddr::from([0, 0, 0, 0])),
@@ -202,12 +232,7 @@ impl WorkerConfig {
             api_url: reader
                 .url("API_URL", &["http", "https"])
                 .unwrap_or_else(|| format!("http://127.0.0.1:{api_port}")),
-            executor_path: reader
-                .optional("EXECUTOR_PATH")
-                .map_or_else(read::executor_beside_this_program, PathBuf::from),
-            workspace_root: reader
-                .optional("WORKSPACE_ROOT")
-                .map_or_else(|| std::env::temp_dir().join("roadstead"), PathBuf::from),
+            launcher,
             launch: LaunchTimes {
                 launch_lease: Duration::from_secs(15),
                 start_timeout: reader.duration("JOB_START_TIMEOUT_SECONDS"),
@@ -343,30 +368,6 @@ fn log(reader: &mut Reader) -> LogConfig {
         None => !std::io::IsTerminal::is_terminal(&std::io::stderr()),
     };
     LogConfig { filter, json }
-}
-
-/// The launcher that the variables ask for must be one that this program has.
-fn check_launcher(reader: &mut Reader) {
-    let wanted = reader.optional("LAUNCHER");
-    let enabled = reader.optional("KUBERNETES_ENABLED").map(|_| reader.boolean("KUBERNETES_ENABLED"));
-    match (wanted.as_deref(), enabled) {
-        (Some("process"), Some(true)) => reader.error("LAUNCHER", "is `process`, but KUBERNETES_ENABLED is true"),
-        (Some("kubernetes"), Some(false)) => {
-            reader.error("LAUNCHER", "is `kubernetes`, but KUBERNETES_ENABLED is false");
-        }
-        (Some("process"), _) | (None, Some(false)) => {}
-        (Some("kubernetes"), _) | (None, Some(true)) => {
-            reader.error("LAUNCHER", "`kubernetes` is not in this version yet; set LAUNCHER=process");
-        }
-        (Some(other), _) => reader.error("LAUNCHER", format!("must be `process` or `kubernetes`, not `{other}`")),
-        (None, None) if read::in_a_cluster() => {
-            reader.error(
-                "LAUNCHER",
-                "defaults to `kubernetes` in a cluster, which is not in this version yet; set LAUNCHER=process",
-            );
-        }
-        (None, None) => {}
-    }
 }
 
 /// A PEM file of further root certificates, as OpenSSL's programs take it.

@@ -269,7 +269,7 @@ pub fn executor_beside_this_program() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ApiConfig, WorkerConfig};
+    use super::super::{ApiConfig, KubernetesConfig, LauncherConfig, WorkerConfig};
     use super::*;
 
     fn environment<'a>(extra: &[(&'a str, &'a str)]) -> Vec<(String, String)> {
@@ -365,11 +365,59 @@ mod tests {
         assert!(unknown.unwrap_err().to_string().contains("MAX_JOBS"));
     }
 
-    #[test]
-    fn the_kubernetes_launcher_is_refused_clearly() {
-        let mut reader = Reader::new(environment(&[("KUBERNETES_ENABLED", "true")]));
+    fn worker(extra: &[(&str, &str)]) -> Result<WorkerConfig, ConfigErrors> {
+        let mut reader = Reader::new(environment(extra));
         let config = WorkerConfig::read(&mut reader);
-        assert!(reader.finish(config).unwrap_err().to_string().contains("LAUNCHER"));
+        reader.finish(config)
+    }
+
+    fn kubernetes(extra: &[(&str, &str)]) -> Result<KubernetesConfig, ConfigErrors> {
+        let all =
+            [&[("LAUNCHER", "kubernetes"), ("API_URL", "http://api:8080"), ("EXECUTOR_IMAGE", "executor:1")], extra]
+                .concat();
+        worker(&all).map(|config| match config.launcher {
+            LauncherConfig::Kubernetes(kubernetes) => *kubernetes,
+            LauncherConfig::Process { .. } => panic!("not the launcher that was asked for"),
+        })
+    }
+
+    #[test]
+    fn the_kubernetes_launcher_says_all_that_it_misses() {
+        let error = worker(&[("LAUNCHER", "kubernetes")]).unwrap_err().to_string();
+        assert!(error.contains("API_URL") && error.contains("EXECUTOR_IMAGE"), "{error}");
+        let error = worker(&[("KUBERNETES_ENABLED", "true")]).unwrap_err().to_string();
+        assert!(error.contains("LAUNCHER is `process`, but KUBERNETES_ENABLED is true"), "{error}");
+        assert!(api(&[("LAUNCHER", "kubernetes")]).unwrap().kubernetes.is_some());
+        assert!(api(&[]).unwrap().kubernetes.is_none());
+    }
+
+    #[test]
+    fn kata_is_a_runtime_class_and_a_contradiction_is_refused() {
+        assert_eq!(kubernetes(&[("USE_KATA_CONTAINERS", "true")]).unwrap().runtime_class.as_deref(), Some("kata"));
+        assert_eq!(
+            kubernetes(&[("EXECUTOR_RUNTIME_CLASS", "gvisor")]).unwrap().runtime_class.as_deref(),
+            Some("gvisor")
+        );
+        assert_eq!(kubernetes(&[]).unwrap().runtime_class, None);
+        assert!(kubernetes(&[("USE_KATA_CONTAINERS", "true"), ("EXECUTOR_RUNTIME_CLASS", "gvisor")]).is_err());
+    }
+
+    #[test]
+    fn what_kubernetes_would_refuse_is_refused_at_the_start() {
+        for (name, value) in [
+            ("KUBERNETES_NAMESPACE", "Sandbox"),
+            ("KUBERNETES_NAMESPACE", "%s-%s"),
+            ("NAMESPACE_POLICY", "maybe"),
+            ("WATCH_NAMESPACE", "a,B"),
+            ("EXECUTOR_IMAGE_PULL_POLICY", "Sometimes"),
+            ("JOB_MEMORY", "much"),
+            ("JOB_CPU", "5"),
+        ] {
+            let error = kubernetes(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        let config = kubernetes(&[("K8S_NAMESPACE", "sandbox-%s"), ("WATCH_NAMESPACE", "a, b")]).unwrap();
+        assert_eq!((config.namespace_template.as_str(), config.watch_namespaces.len()), ("sandbox-%s", 2));
     }
 
     #[test]

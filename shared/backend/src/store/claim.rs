@@ -4,6 +4,7 @@
 //! exceed the cap, not even for the moment between a reported end and the process's exit. When another worker has taken a launch
 //! over, the berth is that worker's to give back.
 
+use super::settle::Observer;
 use super::statement::statement;
 use super::{Connection, StoreError, StoreResult};
 use crate::config::LaunchTimes;
@@ -121,14 +122,14 @@ pub async fn claim(
     cap: i64,
     times: LaunchTimes,
 ) -> StoreResult<HashMap<ExecutionId, Claim>> {
-    Ok(release_and_claim(connection, &[], wanted, worker, cap, times).await?.1)
+    Ok(release_and_claim(connection, (&Observer::Anyone, &[]), wanted, worker, cap, times).await?.1)
 }
 
 /// Gives back berths and claims anew in one commit: under load a berth is taken again the moment it is free.
 /// Answers what [`release`] does, and what [`claim`] does.
 pub async fn release_and_claim(
     connection: &mut Connection,
-    gone: &[AttemptId],
+    gone: (&Observer, &[AttemptId]),
     wanted: &[Wanted],
     worker: &str,
     cap: i64,
@@ -152,7 +153,8 @@ pub async fn release_and_claim(
     let (released, rows): (HashSet<AttemptId>, Vec<ClaimRow>) = connection
         .transaction(async |connection| {
             connection.batch_execute(CLAIM_LOCK).await?;
-            let released = if gone.is_empty() { HashSet::new() } else { release(connection, worker, gone).await? };
+            let (observer, gone) = gone;
+            let released = if gone.is_empty() { HashSet::new() } else { release(connection, observer, gone).await? };
             Ok::<_, StoreError>((released, claim.load(connection).await?))
         })
         .await?;
@@ -178,17 +180,22 @@ struct ReleasedRow {
 
 const RELEASE: &str = "
 UPDATE attempts a SET released_at = now() FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
-WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.worker = {}
+WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND ({}::text IS NULL OR a.worker = {}::text)
   AND a.released_at IS NULL AND a.finished_at IS NOT NULL
 RETURNING a.execution_id, a.attempt";
 
-/// Gives back the berths of a worker's attempts whose end is recorded and whose process or pod it saw end. Answers whose berths these were;
+/// Gives back the berths of attempts whose end is recorded and whose process or pod the observer saw end. Answers whose berths these were;
 /// of the others some are still to be settled.
-pub async fn release(connection: &mut Connection, worker: &str, gone: &[AttemptId]) -> StoreResult<HashSet<AttemptId>> {
+pub async fn release(
+    connection: &mut Connection,
+    observer: &Observer,
+    gone: &[AttemptId],
+) -> StoreResult<HashSet<AttemptId>> {
     let rows: Vec<ReleasedRow> = statement(RELEASE)
         .bind::<Array<SqlUuid>, Vec<Uuid>>(gone.iter().map(|a| a.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(gone.iter().map(|a| a.attempt).collect())
-        .bind::<Text, _>(worker.to_owned())
+        .bind::<Nullable<Text>, _>(observer.worker())
+        .bind::<Nullable<Text>, _>(observer.worker())
         .load(connection)
         .await?;
     Ok(rows

@@ -1,12 +1,16 @@
 //! Launching: what a worker records of it, and the launches that a dead worker left behind.
 
+use super::settle::bounded;
 use super::statement::statement;
 use super::{Connection, StoreResult};
 use crate::config::LaunchTimes;
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
+use roadstead_domain::workflow::Resources;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 const LAUNCHED: &str = "
@@ -23,6 +27,83 @@ pub async fn launched(connection: &mut Connection, worker: &str, attempts: &[Att
         .bind::<Array<SqlUuid>, Vec<Uuid>>(attempts.iter().map(|a| a.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(attempts.iter().map(|a| a.attempt).collect())
         .bind::<Text, _>(worker.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What an attempt asks of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// `None`: its workflow names none.
+    pub image: Option<String>,
+    pub resources: Resources,
+}
+
+#[derive(QueryableByName)]
+struct DemandRow {
+    #[diesel(sql_type = SqlUuid)]
+    execution_id: Uuid,
+    #[diesel(sql_type = Nullable<Text>)]
+    image: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    resources: Option<String>,
+}
+
+/// `json`, not `jsonb`: a definition may hold what that one refuses.
+const DEMANDS: &str = "
+SELECT e.id AS execution_id, d.definition ->> 'image' AS image, (d.definition -> 'resources')::text AS resources
+FROM UNNEST({}::text[], {}::uuid[]) AS i (tenant, id)
+JOIN executions e ON e.tenant = i.tenant AND e.id = i.id
+LEFT JOIN workflows w ON w.tenant = e.tenant AND w.name = e.workflow AND w.version = e.version,
+LATERAL (SELECT COALESCE(e.spec, w.definition)::json AS definition) AS d";
+
+/// What the executions' definitions ask of a cluster.
+pub async fn demands(
+    connection: &mut Connection,
+    executions: &[(String, ExecutionId)],
+) -> StoreResult<HashMap<ExecutionId, Demand>> {
+    let rows: Vec<DemandRow> = statement(DEMANDS)
+        .bind::<Array<Text>, Vec<String>>(executions.iter().map(|(tenant, _)| tenant.clone()).collect())
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(executions.iter().map(|(_, id)| id.0).collect())
+        .load(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            // Definitions were checked before they were stored.
+            let resources = row.resources.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            (ExecutionId(row.execution_id), Demand { image: row.image, resources })
+        })
+        .collect())
+}
+
+const NOTE_WAITING: &str = "
+WITH noted AS (
+    UPDATE executions SET reason_code = {}, reason_message = {}
+    WHERE tenant = {} AND id = {} AND attempt = {} AND state = 'launching'
+      AND (reason_code, reason_message) IS DISTINCT FROM ({}::text, {}::text)
+    RETURNING id, attempt, reason_code, reason_message
+)
+INSERT INTO execution_events (execution_id, kind, attempt, detail)
+SELECT id, 'waiting', attempt, reason_code || ': ' || reason_message FROM noted";
+
+/// Notes why a launched attempt has not started yet. Means nothing once it has.
+pub async fn note_waiting(
+    connection: &mut Connection,
+    tenant: &str,
+    attempt: AttemptId,
+    reason: &Reason,
+) -> StoreResult<()> {
+    let (code, message) = (bounded(&reason.code), bounded(&reason.message));
+    statement(NOTE_WAITING)
+        .bind::<Text, _>(code.clone())
+        .bind::<Text, _>(message.clone())
+        .bind::<Text, _>(tenant.to_owned())
+        .bind::<SqlUuid, _>(attempt.execution_id.0)
+        .bind::<Integer, _>(attempt.attempt)
+        .bind::<Text, _>(code)
+        .bind::<Text, _>(message)
         .execute(connection)
         .await?;
     Ok(())

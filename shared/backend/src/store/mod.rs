@@ -10,6 +10,7 @@ pub mod database;
 pub mod finish;
 pub mod follow;
 pub mod heartbeat;
+pub mod installation;
 pub mod keys;
 pub mod launch;
 pub mod lease;

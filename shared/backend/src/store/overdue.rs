@@ -1,5 +1,6 @@
 //! What the supervisor looks for: attempts past a deadline, berths that nobody gave back, and when to look again.
 
+use super::settle::Observer;
 use super::statement::statement;
 use super::{Connection, StoreResult};
 use chrono::{DateTime, Utc};
@@ -126,20 +127,57 @@ const SURPLUS: &str = "
 SELECT i.execution_id, i.attempt
 FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
 LEFT JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt
-WHERE a.attempt IS NULL OR a.worker <> {} OR a.released_at IS NOT NULL OR a.finished_at < now() - make_interval(secs => {})";
+WHERE a.attempt IS NULL OR a.worker <> {}::text OR a.released_at IS NOT NULL OR a.finished_at < now() - make_interval(secs => {})";
 
-/// Those of the attempts that are alive at `worker` which should not be any more: settled without it, or taken over, or long finished.
-pub async fn surplus(connection: &mut Connection, worker: &str, alive: &[AttemptId]) -> StoreResult<Vec<AttemptId>> {
+/// Those of the attempts that are alive before the observer's eyes which should not be any more: settled without it, or taken over, or long finished.
+pub async fn surplus(
+    connection: &mut Connection,
+    observer: &Observer,
+    alive: &[AttemptId],
+) -> StoreResult<Vec<AttemptId>> {
     let rows: Vec<SurplusRow> = statement(SURPLUS)
         .bind::<Array<SqlUuid>, Vec<Uuid>>(alive.iter().map(|a| a.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(alive.iter().map(|a| a.attempt).collect())
-        .bind::<Text, _>(worker.to_owned())
+        .bind::<Nullable<Text>, _>(observer.worker())
         .bind::<Double, _>(EXIT_SLACK_SECONDS)
         .load(connection)
         .await?;
     Ok(rows
         .into_iter()
         .map(|row| AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt })
+        .collect())
+}
+
+/// A launched attempt that holds a berth.
+#[derive(Clone, Debug)]
+pub struct Berthed {
+    pub tenant: String,
+    pub attempt: AttemptId,
+}
+
+#[derive(QueryableByName)]
+struct BerthedRow {
+    #[diesel(sql_type = Text)]
+    tenant: String,
+    #[diesel(sql_type = SqlUuid)]
+    execution_id: Uuid,
+    #[diesel(sql_type = Integer)]
+    attempt: i32,
+}
+
+const BERTHED: &str = "
+SELECT tenant, execution_id, attempt FROM attempts
+WHERE released_at IS NULL AND launched_at < now() - make_interval(secs => {})";
+
+/// Attempts with a berth that were launched more than `ago` ago: as many as the cap at most.
+pub async fn berthed(connection: &mut Connection, ago: Duration) -> StoreResult<Vec<Berthed>> {
+    let rows: Vec<BerthedRow> = statement(BERTHED).bind::<Double, _>(ago.as_secs_f64()).load(connection).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Berthed {
+            tenant: row.tenant,
+            attempt: AttemptId { execution_id: ExecutionId(row.execution_id), attempt: row.attempt },
+        })
         .collect())
 }
 

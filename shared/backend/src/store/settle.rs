@@ -100,7 +100,7 @@ impl Settlement {
 /// Longest message that is kept of a reason, in characters.
 const MAX_MESSAGE_CHARS: usize = 2_000;
 
-fn bounded(text: &str) -> String {
+pub(super) fn bounded(text: &str) -> String {
     text.chars().filter(|c| *c != '\0').take(MAX_MESSAGE_CHARS).collect()
 }
 
@@ -251,16 +251,23 @@ WHERE e.state IN ('launching', 'running') AND ({}::text IS NULL OR a.worker = {}
 pub enum Observer {
     /// The worker that launched it. When another worker has taken the launch over, what this one saw end was another process.
     Launcher { worker: String },
-    /// The supervisor, from the rows: a deadline or a lease.
-    Supervisor,
+    /// Whose word holds whoever launched it: the supervisor, from the rows, or who saw the attempt's one Job end.
+    Anyone,
+}
+
+impl Observer {
+    /// The worker whose attempts these are; `None`: anybody's.
+    pub(super) fn worker(&self) -> Option<String> {
+        match self {
+            Self::Launcher { worker } => Some(worker.clone()),
+            Self::Anyone => None,
+        }
+    }
 }
 
 /// Those of the attempts that are current and live, and this observer's to judge.
 pub async fn live(connection: &mut Connection, attempts: &[AttemptId], observer: &Observer) -> StoreResult<Vec<Live>> {
-    let worker = match observer {
-        Observer::Launcher { worker } => Some(worker.clone()),
-        Observer::Supervisor => None,
-    };
+    let worker = observer.worker();
     let rows: Vec<LiveRow> = statement(LIVE)
         .bind::<Array<SqlUuid>, Vec<Uuid>>(attempts.iter().map(|a| a.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(attempts.iter().map(|a| a.attempt).collect())
@@ -284,7 +291,7 @@ pub async fn settle_one(
         let Some(live) = live(connection, &[id], observer).await?.pop() else { return Ok(None) };
         // Read as late by its rows, and granted in between: it runs.
         let started = live.state == State::Running && matches!(witness, Witness::StartFailed { .. });
-        if started && matches!(observer, Observer::Supervisor) {
+        if started && matches!(observer, Observer::Anyone) {
             return Ok(None);
         }
         let settlement = Settlement { live, witness: witness.clone(), release };

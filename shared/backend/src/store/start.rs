@@ -2,8 +2,8 @@
 
 use super::statement::statement;
 use super::{Connection, StoreResult};
-use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use roadstead_domain::execution::{Event, Next, State, next};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
@@ -15,8 +15,9 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub struct StartClaim {
     pub attempt: AttemptId,
-    /// SHA-256 of the launch credential.
-    pub launch_hash: Vec<u8>,
+    /// SHA-256 of the launch credential. `None`: a cluster has proven that it is the attempt's own pod that asks, which is worth the start of an
+    /// attempt without a credential and of no other.
+    pub launch_hash: Option<Vec<u8>>,
     /// SHA-256 of the session token that the executor chose.
     pub session_hash: Vec<u8>,
 }
@@ -76,14 +77,14 @@ const START: &str = "
 WITH asked AS (
     SELECT i.execution_id, i.attempt, i.session_hash, a.tenant,
            a.session_hash = i.session_hash AND a.finished_at IS NULL AND e.attempt = i.attempt AS repeated,
-           a.session_hash IS NULL AND a.launch_hash = i.launch_hash AND a.released_at IS NULL
+           a.session_hash IS NULL AND a.launch_hash IS NOT DISTINCT FROM i.launch_hash AND a.released_at IS NULL
                AND e.state = {} AND e.attempt = i.attempt AND e.cancel_requested_at IS NULL AS startable
     FROM UNNEST({}::uuid[], {}::int[], {}::bytea[], {}::bytea[]) AS i (execution_id, attempt, launch_hash, session_hash)
     JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt
     JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
     ORDER BY a.execution_id, a.attempt FOR UPDATE OF a
 ), started AS (
-    UPDATE executions e SET state = {}, started_at = COALESCE(e.started_at, now())
+    UPDATE executions e SET state = {}, started_at = COALESCE(e.started_at, now()), reason_code = NULL, reason_message = NULL
     FROM asked s
     WHERE s.startable AND e.tenant = s.tenant AND e.id = s.execution_id AND e.attempt = s.attempt
       AND e.state = {} AND e.cancel_requested_at IS NULL
@@ -110,7 +111,7 @@ pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Dur
         .bind::<Text, _>(State::Launching.as_str())
         .bind::<Array<SqlUuid>, Vec<Uuid>>(once.iter().map(|c| c.attempt.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(once.iter().map(|c| c.attempt.attempt).collect())
-        .bind::<Array<Binary>, Vec<Vec<u8>>>(once.iter().map(|c| c.launch_hash.clone()).collect())
+        .bind::<Array<Nullable<Binary>>, Vec<Option<Vec<u8>>>>(once.iter().map(|c| c.launch_hash.clone()).collect())
         .bind::<Array<Binary>, Vec<Vec<u8>>>(once.iter().map(|c| c.session_hash.clone()).collect())
         .bind::<Text, _>(State::Running.as_str())
         .bind::<Text, _>(State::Launching.as_str())
@@ -146,4 +147,21 @@ pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Dur
             granted.remove(&claim.attempt).map_or(Start::NotCurrent, Start::Granted)
         })
         .collect())
+}
+
+#[derive(QueryableByName)]
+struct Tenant {
+    #[diesel(sql_type = Text)]
+    tenant: String,
+}
+
+/// Whose attempt it is, whatever has become of it.
+pub async fn tenant_of(connection: &mut Connection, attempt: AttemptId) -> StoreResult<Option<String>> {
+    let row: Option<Tenant> = statement("SELECT tenant FROM attempts WHERE execution_id = {} AND attempt = {}")
+        .bind::<SqlUuid, _>(attempt.execution_id.0)
+        .bind::<Integer, _>(attempt.attempt)
+        .get_result(connection)
+        .await
+        .optional()?;
+    Ok(row.map(|row| row.tenant))
 }

@@ -112,7 +112,7 @@ pub async fn claimed(connection: &mut Connection, id: ExecutionId) -> AttemptId 
 }
 
 pub fn start_claim(attempt: AttemptId, credential: &str, session: &str) -> start::StartClaim {
-    start::StartClaim { attempt, launch_hash: secrets::hash(credential), session_hash: secrets::hash(session) }
+    start::StartClaim { attempt, launch_hash: Some(secrets::hash(credential)), session_hash: secrets::hash(session) }
 }
 
 /// Asks for one start.
@@ -147,6 +147,11 @@ pub fn finish(status: Status) -> Finish {
 pub async fn report(connection: &mut Connection, attempt: AttemptId, session: &str, status: Status) -> Finished {
     let report = Report { attempt, session_hash: secrets::hash(session), finish: finish(status) };
     finishing::finish(connection, &[report]).await.unwrap().remove(0)
+}
+
+/// A worker's own word about its attempts.
+pub fn by(worker: &str) -> roadstead_backend::store::settle::Observer {
+    roadstead_backend::store::settle::Observer::Launcher { worker: worker.to_owned() }
 }
 
 /// Runs SQL for its effect: the clock can't be waited for, so stories set times back.

@@ -50,7 +50,7 @@ async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
         let attempt = running(c).await;
         launch::launched(c, "worker-1", &[attempt]).await.unwrap();
         assert!(matches!(report(c, attempt, SESSION, Status::Succeeded).await, Finished::Settled { .. }));
-        assert!(claim::release(c, "worker-1", &[attempt]).await.unwrap().contains(&attempt));
+        assert!(claim::release(c, &by("worker-1"), &[attempt]).await.unwrap().contains(&attempt));
     }
     let database = database().await;
     let c = &mut database.get().await.unwrap();

@@ -133,7 +133,7 @@ async fn a_berth_is_held_until_the_process_is_seen_to_end() {
     let waiting = submitted(c, execution()).await;
     report(c, attempt, SESSION, Status::Succeeded).await;
     assert_eq!(try_claim(c, &[waiting], 1).await, [Claim::NoBerth]);
-    claim::release(c, "worker-1", &[attempt]).await.unwrap();
+    claim::release(c, &by("worker-1"), &[attempt]).await.unwrap();
     assert!(matches!(try_claim(c, &[waiting], 1).await[..], [Claim::Claimed { .. }]));
 }
 
@@ -178,6 +178,37 @@ async fn a_start_is_granted_once_and_again_only_to_the_one_whose_reply_was_lost(
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::Granted(_)), "the reply was lost");
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, "another").await, Start::NotCurrent), "a second process");
     assert_eq!(kinds(c, id).await.iter().filter(|kind| *kind == "started").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_without_a_credential_is_started_by_the_clusters_word_alone() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let (id, other) = (submitted(c, execution()).await, submitted(c, execution()).await);
+    let wanted = [claim::Wanted { tenant: "t".to_owned(), id, launch_hash: None }];
+    assert!(matches!(claim::claim(c, &wanted, "worker-1", 10, TIMES).await.unwrap()[&id], Claim::Claimed { .. }));
+    let (attempt, with_credential) = (AttemptId { execution_id: id, attempt: 1 }, claimed(c, other).await);
+    assert_eq!(start::tenant_of(c, attempt).await.unwrap().as_deref(), Some("t"));
+    assert_eq!(start::tenant_of(c, AttemptId { attempt: 2, ..attempt }).await.unwrap(), None);
+
+    let ask = |attempt, launch_hash: Option<Vec<u8>>, session: &str| start::StartClaim {
+        attempt,
+        launch_hash,
+        session_hash: secrets::hash(session),
+    };
+    let unproven = [Some(secrets::hash(CREDENTIAL)), Some(secrets::hash("")), Some(Vec::new())];
+    for launch_hash in unproven {
+        let answers = start::start(c, &[ask(attempt, launch_hash, SESSION)], LEASE).await.unwrap();
+        assert!(matches!(answers[..], [Start::NotCurrent]));
+    }
+    // In one batch, what is proven for one attempt proves nothing for another.
+    let unproven = ask(attempt, Some(secrets::hash(CREDENTIAL)), "s");
+    let answers = start::start(c, &[ask(with_credential, None, "s"), unproven, ask(attempt, None, "s")], LEASE).await;
+    assert!(matches!(answers.unwrap()[..], [Start::NotCurrent, Start::NotCurrent, Start::Again]));
+    let mut proven = async |session| start::start(c, &[ask(attempt, None, session)], LEASE).await.unwrap().remove(0);
+    assert!(matches!(proven(SESSION).await, Start::Granted(_)));
+    assert!(matches!(proven(SESSION).await, Start::Granted(_)), "the reply was lost");
+    assert!(matches!(proven("another").await, Start::NotCurrent), "the same token in another process");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +259,7 @@ async fn a_stale_attempt_can_change_nothing() {
     let c = &mut database.get().await.unwrap();
     let first = running(c).await;
     assert_eq!(
-        settle_one(c, first, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(),
+        settle_one(c, first, &Observer::Anyone, Witness::Lost(reason()), true).await.unwrap(),
         Some(State::Scheduled)
     );
     assert_eq!(beat(c, first, SESSION).await, None);
@@ -242,7 +273,7 @@ async fn a_stale_attempt_can_change_nothing() {
     assert!(matches!(ask_start(c, second, CREDENTIAL, "other").await, Start::Granted(_)));
     assert_eq!(report(c, first, SESSION, Status::Succeeded).await, Finished::Before);
     assert_eq!(report(c, second, SESSION, Status::Succeeded).await, Finished::NotCurrent, "the first one's session");
-    assert_eq!(settle_one(c, first, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(), None);
+    assert_eq!(settle_one(c, first, &Observer::Anyone, Witness::Lost(reason()), true).await.unwrap(), None);
     assert_eq!(state(c, first.execution_id).await, "running");
 }
 
@@ -316,7 +347,7 @@ async fn a_cancel_before_the_start_refuses_the_start() {
     assert!(matches!(cancel(c, "t", id).await.unwrap(), Cancel::Accepted(_)));
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::NotCurrent));
     assert_eq!(
-        settle_one(c, attempt, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(),
+        settle_one(c, attempt, &Observer::Anyone, Witness::Lost(reason()), true).await.unwrap(),
         Some(State::Cancelled)
     );
 }
@@ -358,9 +389,9 @@ async fn deadlines_are_found_and_settle_by_kind() {
     found.sort_by_key(|(id, _)| *id != unstarted);
     assert_eq!(found, [(unstarted, Overdue::Start), (silent, Overdue::Lease)]);
     let failed = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
-    assert_eq!(settle_one(c, unstarted, &Observer::Supervisor, failed, true).await.unwrap(), Some(State::Scheduled));
+    assert_eq!(settle_one(c, unstarted, &Observer::Anyone, failed, true).await.unwrap(), Some(State::Scheduled));
     assert_eq!(
-        settle_one(c, silent, &Observer::Supervisor, Witness::Lost(reason()), true).await.unwrap(),
+        settle_one(c, silent, &Observer::Anyone, Witness::Lost(reason()), true).await.unwrap(),
         Some(State::Scheduled)
     );
     assert_eq!(claim::berths(c).await.unwrap().live, 1);
@@ -475,7 +506,7 @@ async fn a_start_granted_while_it_was_read_as_late_stands() {
     assert_eq!(overdue::overdue(c, 10).await.unwrap()[0].why, Overdue::Start);
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::Granted(_)));
     let late = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
-    assert_eq!(settle_one(c, attempt, &Observer::Supervisor, late, true).await.unwrap(), None);
+    assert_eq!(settle_one(c, attempt, &Observer::Anyone, late, true).await.unwrap(), None);
     assert_eq!(state(c, id).await, "running");
 }
 
@@ -502,7 +533,7 @@ async fn an_abandoned_launch_is_taken_over_by_one_and_the_old_credential_is_void
         None,
         "its own process ended"
     );
-    claim::release(c, "worker-1", &[attempt]).await.unwrap();
+    claim::release(c, &by("worker-1"), &[attempt]).await.unwrap();
     assert_eq!((state(c, id).await.as_str(), claim::berths(c).await.unwrap().live), ("running", 1));
 }
 
@@ -734,7 +765,7 @@ async fn retention_takes_finished_executions_whole_and_leaves_the_others() {
     let c = &mut database.get().await.unwrap();
     let (done, live) = (running(c).await, running(c).await);
     report(c, done, SESSION, Status::Succeeded).await;
-    claim::release(c, "worker-1", &[done]).await.unwrap();
+    claim::release(c, &by("worker-1"), &[done]).await.unwrap();
     sql(c, "UPDATE executions SET finished_at = finished_at - interval '2 days' WHERE finished_at IS NOT NULL").await;
     let old = retain::outdated(c, Duration::from_secs(86_400), 10).await.unwrap();
     assert_eq!(old, [("t".to_owned(), done.execution_id)]);

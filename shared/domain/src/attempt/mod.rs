@@ -1,3 +1,4 @@
-//! An attempt: how its executor and the API speak.
+//! An attempt: how its executor and the API speak, and where it is in a cluster.
 
+pub mod placement;
 pub mod protocol;

@@ -1,8 +1,9 @@
 //! The executor's protocol: what is said between an attempt's executor and the API.
 //!
 //! Every request goes to `{api_url}/v1/attempts/{execution_id}/{attempt}/…` with `Authorization: Bearer …`: `start` with
-//! the launch credential, everything after it with the session token. A `410 Gone` at any point means that this attempt is no longer
-//! current: stop the children and exit without another word. Every request may be sent again after a lost reply.
+//! the launch credential, which in a pod is the token that the cluster gave it, everything after it with the session token. A `410 Gone`
+//! at any point means that this attempt is no longer current: stop the children and exit without another word. Every request may be sent
+//! again after a lost reply.
 
 use crate::execution::Reason;
 use crate::ids::ExecutionId;

@@ -1,6 +1,7 @@
 //! From a document to a checked [`Workflow`]: every mistake at once, each with its pointer.
 
 use super::dag::Dag;
+use super::quantity::Quantity;
 use super::spec::{Resources, Step, Workflow};
 use crate::decode::{Errors, FieldError, Fields, kind, pointer};
 use crate::json;
@@ -190,7 +191,7 @@ fn resources(value: Value, at: &str, errors: &mut Errors) -> Resources {
     let Some(mut fields) = Fields::of(value, at, errors) else { return Resources::default() };
     let mut quantity = |name: &'static str| {
         let text = fields.string(name)?;
-        if !is_quantity(&text) {
+        if text.parse::<Quantity>().is_err() {
             fields.error(name, "must be a Kubernetes quantity, as in `500m`, `2`, `256Mi`");
         }
         Some(text)
@@ -218,17 +219,6 @@ pub fn is_relative_path(path: &str) -> bool {
     (1..=255).contains(&path.len())
         && !path.chars().any(char::is_control)
         && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-}
-
-/// A non-negative Kubernetes quantity: decimal digits, an optional fraction, an optional suffix.
-fn is_quantity(text: &str) -> bool {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let suffix = &text[number.len()..];
-    let mut parts = number.splitn(2, '.');
-    let digits = |part: &str| !part.is_empty() && part.len() <= 15 && part.bytes().all(|b| b.is_ascii_digit());
-    parts.next().is_some_and(digits)
-        && parts.next().is_none_or(digits)
-        && ["", "m", "k", "M", "G", "T", "P", "Ki", "Mi", "Gi", "Ti", "Pi"].contains(&suffix)
 }
 
 #[cfg(test)]
@@ -298,10 +288,10 @@ mod tests {
     #[test]
     fn quantities_have_kubernetes_form() {
         for good in ["1", "500m", "0.5", "256Mi", "1Gi", "2k"] {
-            assert!(is_quantity(good), "{good}");
+            assert!(good.parse::<Quantity>().is_ok(), "{good}");
         }
         for bad in ["", "m", "-1", "1.", ".5", "1 Gi", "1gi", "1e3"] {
-            assert!(!is_quantity(bad), "{bad}");
+            assert!(bad.parse::<Quantity>().is_err(), "{bad}");
         }
     }
 

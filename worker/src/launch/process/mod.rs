@@ -11,10 +11,11 @@ mod orphans;
 mod spawn;
 mod strays;
 
+pub(in crate::launch) use exit::{Status, judge};
 pub use leftovers::{leftovers, remove as remove_leftover};
 pub use spawn::Surroundings;
 
-use super::{Ended, LaunchFailure, LaunchOrder, Launcher, StopCause};
+use super::{Ended, LaunchError, LaunchOrder, Launcher, Needs, News, Reach, StopCause};
 use crate::backoff::Backoff;
 use crate::clock;
 use children::{Children, Orders};
@@ -66,15 +67,19 @@ impl Launcher for ProcessLauncher {
         "process"
     }
 
-    fn wants_credential(&self) -> bool {
-        true
+    fn reach(&self) -> Reach {
+        Reach::Worker
     }
 
-    fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<(), LaunchFailure>> {
+    fn needs(&self) -> Needs {
+        Needs { credential: true, demand: false }
+    }
+
+    fn launch(&self, order: LaunchOrder, _until: Instant) -> BoxFuture<'_, Result<(), LaunchError>> {
         async move {
             // Spawning takes less than a millisecond and waits for nothing but the kernel.
             let spawned = self.shared.children.adopt(order.attempt, || self.shared.surroundings.spawn(&order));
-            let (child, orders) = spawned.map_err(|error| LaunchFailure {
+            let (child, orders) = spawned.map_err(|error| LaunchError::Refused {
                 reason: Reason::new("create_rejected", format!("the executor could not be started: {error}")),
                 retryable: true,
             })?;
@@ -84,10 +89,10 @@ impl Launcher for ProcessLauncher {
         .boxed()
     }
 
-    fn observe(&self) -> BoxFuture<'_, Ended> {
+    fn observe(&self) -> BoxFuture<'_, News> {
         async move {
             match self.untold.lock().await.recv().await {
-                Some(ended) => ended,
+                Some(ended) => News::Ended(ended),
                 // `self` holds a sender.
                 None => std::future::pending().await,
             }
@@ -99,7 +104,7 @@ impl Launcher for ProcessLauncher {
         self.shared.children.stop(attempt, cause);
     }
 
-    fn end_strays(&self, attempt: AttemptId) -> BoxFuture<'_, bool> {
+    fn end_strays(&self, attempt: AttemptId, _cause: StopCause) -> BoxFuture<'_, bool> {
         strays::end(attempt, self.shared.surroundings.workspace(attempt), SWEEP_PATIENCE).boxed()
     }
 
@@ -134,7 +139,7 @@ async fn attend(shared: Arc<Shared>, mut child: Child, mut orders: Orders, tenan
     // The place is free before the end is told: whoever hears of it may launch at once.
     shared.children.gone();
     // Nobody observes any more only when this process ends.
-    let _ = shared.ends.send(Ended { tenant, attempt, end }).await;
+    let _ = shared.ends.send(Ended { tenant, attempt, end, is_gone: true }).await;
     shared.children.told(serial);
 }
 

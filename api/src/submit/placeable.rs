@@ -1,0 +1,152 @@
+//! Whether the cluster that attempts run in would take a definition: found out when it is submitted, not when its turn has come.
+//!
+//! Under the process launcher, which knows neither images nor bounds, everything is.
+
+use roadstead_backend::config::KubernetesConfig;
+use roadstead_domain::workflow::Resources;
+use roadstead_domain::workflow::quantity::excess;
+
+/// What stands against it: fields of the definition, as in `resources/memory`, and what is wrong with each.
+pub fn objections(
+    has_image: bool,
+    resources: &Resources,
+    kubernetes: Option<&KubernetesConfig>,
+) -> Vec<(String, String)> {
+    let Some(kubernetes) = kubernetes else { return Vec::new() };
+    let mut objections = Vec::new();
+    if !has_image && kubernetes.workflow_image.is_none() {
+        let detail = "is missing: workflows run in containers here, and there is no image for those that name none";
+        objections.push(("image".to_owned(), detail.to_owned()));
+    }
+    let more = excess(resources, &kubernetes.max_resources);
+    objections.extend(more.into_iter().map(|(name, most)| {
+        let detail = format!("is more than an attempt may have here, which is {most}");
+        (format!("resources/{name}"), detail)
+    }));
+    objections
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::envelope::envelop;
+    use crate::server;
+    use crate::state::{App, DEV_TENANT};
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use actix_web::web;
+    use roadstead_backend::config::{ApiConfig, Reader};
+    use roadstead_backend::store::{database, tenants};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    async fn api(more: &[(&str, &str)]) -> web::Data<App> {
+        let database_url = roadstead_testkit::servers().await.new_database().await;
+        let variables = [
+            ("API_HOST", "127.0.0.1"),
+            ("DEV_MODE", "true"),
+            ("DATABASE_URL", database_url.as_str()),
+            ("REDIS_URL", "redis://127.0.0.1:1"),
+            ("S3_ENDPOINT", "http://127.0.0.1:1"),
+            ("S3_ACCESS_KEY_ID", "nobody"),
+            ("S3_SECRET_ACCESS_KEY", "nothing"),
+            ("META_BUCKET_NAME", "meta"),
+            ("CONTENT_BUCKET_NAME", "content"),
+        ];
+        let variables = variables.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut reader = Reader::new(variables);
+        let config = ApiConfig::read(&mut reader);
+        let config = reader.finish(config).unwrap();
+        database::migrate(&config.database).await.unwrap();
+        // Told of its cluster only now, so that it asks none for keys.
+        let elsewhere = ApiConfig { kubernetes: None, ..config.clone() };
+        let mut app = App::new(elsewhere, slog::Logger::root(slog::Discard, slog::o!()), None).unwrap();
+        app.config = Arc::new(config);
+        tenants::set(&mut app.database.get().await.unwrap(), DEV_TENANT, tenants::Change::default()).await.unwrap();
+        app.note_migrated();
+        web::Data::new(app)
+    }
+
+    macro_rules! serve {
+        ($app:expr) => {
+            init_service(actix_web::App::new().app_data($app).wrap(from_fn(envelop)).configure(server::routes)).await
+        };
+    }
+
+    macro_rules! post {
+        ($service:expr, $path:expr, $body:expr) => {{
+            let request = TestRequest::post().uri($path).set_json($body).to_request();
+            let response = call_service(&$service, request).await;
+            let status = response.status().as_u16();
+            let body: Value = read_body_json(response).await;
+            (status, body)
+        }};
+    }
+
+    fn pointers(problem: &Value) -> Vec<&str> {
+        assert_eq!(problem["type"], "https://roadstead.dev/problems/invalid-request", "{problem}");
+        problem["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect()
+    }
+
+    fn definition(more: &Value) -> Value {
+        let mut definition = json!({"steps": [{"id": "a", "command": ["true"]}]});
+        definition.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        definition
+    }
+
+    const CLUSTER: &[(&str, &str)] = &[("LAUNCHER", "kubernetes"), ("JOB_MAX_CPU", "2"), ("JOB_MAX_MEMORY", "1Gi")];
+
+    #[actix_web::test]
+    async fn a_definition_that_the_cluster_would_not_take_is_refused_when_it_is_submitted() {
+        let service = serve!(api(CLUSTER).await);
+        let much = json!({"resources": {"cpu": "2001m", "memory": "1Gi", "ephemeral_storage": "21Gi"}});
+        let submission = json!({"spec": definition(&much)});
+        let (status, problem) = post!(service, "/v1/executions", &submission);
+        assert_eq!(status, 400);
+        let places = ["/spec/image", "/spec/resources/cpu", "/spec/resources/ephemeral_storage"];
+        assert_eq!(pointers(&problem), places);
+        assert!(problem["errors"][1]["detail"].as_str().unwrap().ends_with("which is 2"), "{problem}");
+
+        let good = json!({"spec": definition(&json!({"image": "python:3.12", "resources": {"cpu": "2000m", "memory": "1024Mi"}}))});
+        let (status, _) = post!(service, "/v1/executions", &good);
+        assert_eq!(status, 202);
+        let batch = json!({"executions": [good, {"spec": definition(&json!({}))}]});
+        let (status, problem) = post!(service, "/v1/executions/batch", &batch);
+        assert_eq!((status, pointers(&problem)), (400, vec!["/executions/1/spec/image"]));
+    }
+
+    #[actix_web::test]
+    async fn a_named_workflow_that_the_cluster_would_not_take_is_refused_by_its_name() {
+        let service = serve!(api(CLUSTER).await);
+        let stored = definition(&json!({"resources": {"memory": "2G"}}));
+        let put = TestRequest::put().uri("/v1/workflows/big").set_json(&stored).to_request();
+        assert!(call_service(&service, put).await.status().is_success());
+        for name in ["big", "big@1"] {
+            let (status, problem) = post!(service, "/v1/executions", &json!({"workflow": name}));
+            assert_eq!((status, pointers(&problem)), (400, vec!["/workflow", "/workflow"]));
+            let detail = |at: usize| problem["errors"][at]["detail"].as_str().unwrap();
+            assert!(
+                detail(0).starts_with("the definition of `big@1` can't run here: its image is missing"),
+                "{problem}"
+            );
+            assert!(
+                detail(1).contains("its resources/memory is more than an attempt may have here, which is 1Gi"),
+                "{problem}"
+            );
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_image_for_those_that_name_none_is_one() {
+        let service = serve!(api(&[CLUSTER, &[("WORKFLOW_IMAGE", "busybox")]].concat()).await);
+        let (status, _) = post!(service, "/v1/executions", &json!({"spec": definition(&json!({}))}));
+        assert_eq!(status, 202);
+    }
+
+    #[actix_web::test]
+    async fn the_process_launcher_takes_everything() {
+        let service = serve!(api(&[("LAUNCHER", "process"), ("JOB_MAX_CPU", "2")]).await);
+        let much = json!({"spec": definition(&json!({"resources": {"cpu": "100", "memory": "100Ti"}}))});
+        let (status, _) = post!(service, "/v1/executions", &much);
+        assert_eq!(status, 202);
+    }
+}

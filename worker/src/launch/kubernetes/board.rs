@@ -1,0 +1,570 @@
+//! The board: a sighting for every attempt of the installation that is to be seen in the cluster, and what of it is news.
+//!
+//! Each end is told once, and what is told is settled and then forgotten, which deletes the Job. Whoever launched an attempt tells its end at once;
+//! every other worker tells it when its Job is still there a moment later, so that one that died is stood in for by all others.
+
+use super::sight::{JobSight, Judgement, PodSight, Sighting};
+use crate::launch::{End, Ended, News, StopCause};
+use roadstead_domain::execution::Reason;
+use roadstead_domain::ids::AttemptId;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Until another worker's ended Job is anybody's.
+const STAND_IN: Duration = Duration::from_secs(2);
+/// A deletion that is not seen to begin is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// Jobs and pods are watched apart: words about the pod of a Job that is gone may come late, and are no news.
+const TOMBSTONE: Duration = Duration::from_secs(60);
+/// One that failed is tried again.
+const DELETE_AGAIN: Duration = Duration::from_secs(90);
+/// Between two notes about why one attempt waits, when only the words change.
+const NOTE_INTERVAL: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub struct Board {
+    entries: HashMap<AttemptId, Entry>,
+    news: VecDeque<News>,
+    live: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tenant: String,
+    namespace: String,
+    sighting: Sighting,
+    /// Launched by this worker.
+    is_mine: bool,
+    /// Launched, and not seen since.
+    awaited_since: Option<Instant>,
+    stopped: Option<StopCause>,
+    /// When its Job was last asked to be deleted.
+    asked_at: Option<Instant>,
+    judgement: Judgement,
+    judged_at: Instant,
+    told: Told,
+    /// Counted as live.
+    is_live: bool,
+    /// What it last told of its waiting, and when.
+    noted_reason: Option<Reason>,
+    noted_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    /// That it can't start.
+    Hopeless,
+    /// That it is over.
+    Over,
+    /// And nobody needs it any more.
+    Forgotten,
+}
+
+/// Which Jobs or pods a list was complete for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Jobs,
+    Pods,
+}
+
+impl Board {
+    pub fn new() -> Self {
+        Self { entries: HashMap::new(), news: VecDeque::new(), live: watch::Sender::new(0) }
+    }
+
+    pub fn live(&self) -> watch::Receiver<usize> {
+        self.live.subscribe()
+    }
+
+    pub fn next_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    /// Attempts of which something is there, or whose end is still to be recorded.
+    pub fn held(&self) -> Vec<AttemptId> {
+        self.entries.iter().filter(|(_, entry)| entry.told < Told::Forgotten).map(|(id, _)| *id).collect()
+    }
+
+    pub fn holds(&self, attempt: AttemptId) -> bool {
+        self.entries.get(&attempt).is_some_and(|entry| entry.told < Told::Forgotten)
+    }
+
+    /// Something of it is alive, or may be.
+    pub fn is_live(&self, attempt: AttemptId) -> bool {
+        self.entries.get(&attempt).is_some_and(|entry| entry.is_live)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn explain(&self, attempt: AttemptId) -> Option<Reason> {
+        self.entries.get(&attempt)?.sighting.explain()
+    }
+
+    /// Its node is not heard of: nobody can end it, and nobody will see it end.
+    pub fn is_out_of_reach(&self, attempt: AttemptId) -> bool {
+        self.entries.get(&attempt).is_some_and(|entry| entry.sighting.pods.iter().any(|pod| pod.node_is_lost))
+    }
+
+    /// This worker is about to create its Job.
+    pub fn expect(&mut self, attempt: AttemptId, tenant: &str, namespace: &str, now: Instant) {
+        let entry = self.entry(attempt, tenant, namespace, now);
+        entry.is_mine = true;
+        entry.awaited_since = Some(now);
+        self.look(attempt, now);
+    }
+
+    /// Its Job was not created after all, or nobody knows.
+    pub fn expect_no_more(&mut self, attempt: AttemptId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&attempt) {
+            entry.awaited_since = None;
+            self.look(attempt, now);
+        }
+    }
+
+    pub fn see_job(&mut self, attempt: AttemptId, tenant: &str, namespace: &str, job: Option<JobSight>, now: Instant) {
+        if job.is_none() && !self.entries.contains_key(&attempt) {
+            return;
+        }
+        let entry = self.entry(attempt, tenant, namespace, now);
+        entry.awaited_since = None;
+        entry.sighting.job_is_gone = job.is_none();
+        entry.sighting.job = job;
+        self.look(attempt, now);
+    }
+
+    /// `is_gone`: this is how the pod was when it went.
+    pub fn see_pod(
+        &mut self,
+        attempt: AttemptId,
+        tenant: &str,
+        namespace: &str,
+        pod: PodSight,
+        is_gone: bool,
+        now: Instant,
+    ) {
+        if is_gone && !self.entries.contains_key(&attempt) {
+            return;
+        }
+        let entry = self.entry(attempt, tenant, namespace, now);
+        let pods = &mut entry.sighting.pods;
+        let pod = PodSight { is_over: pod.is_over || is_gone, ..pod };
+        match pods.iter_mut().find(|seen| seen.uid == pod.uid) {
+            Some(seen) => *seen = pod,
+            None => pods.push(pod),
+        }
+        if is_gone && entry.told == Told::Forgotten {
+            pods.retain(|seen| !seen.is_over);
+        }
+        self.look(attempt, now);
+    }
+
+    /// A warning about an attempt's Job, which has no pod, or about its pod, which has no sandbox.
+    pub fn see_warning(&mut self, attempt: AttemptId, kind: Kind, message: &str, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&attempt) else { return };
+        let place = match kind {
+            Kind::Jobs => &mut entry.sighting.no_pod,
+            Kind::Pods => &mut entry.sighting.no_sandbox,
+        };
+        *place = Some(message.to_owned());
+        self.look(attempt, now);
+    }
+
+    /// A list that was begun at `began` is complete: what it does not hold is gone. `namespace`: what was listed; `None`: all.
+    pub fn complete(
+        &mut self,
+        kind: Kind,
+        listed: &HashSet<AttemptId>,
+        namespace: Option<&str>,
+        began: Instant,
+        now: Instant,
+    ) {
+        let absent: Vec<AttemptId> = self
+            .entries
+            .iter()
+            .filter(|(id, entry)| {
+                !listed.contains(id) && namespace.is_none_or(|namespace| entry.namespace == namespace)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for attempt in absent {
+            let Some(entry) = self.entries.get_mut(&attempt) else { continue };
+            match kind {
+                Kind::Jobs => {
+                    if entry.awaited_since.is_some_and(|since| since < began) {
+                        entry.awaited_since = None;
+                    }
+                    if entry.sighting.job.take().is_some() {
+                        entry.sighting.job_is_gone = true;
+                    }
+                }
+                Kind::Pods => entry.sighting.pods.iter_mut().for_each(|pod| pod.is_over = true),
+            }
+            self.look(attempt, now);
+        }
+    }
+
+    /// Notes that it is to end. Answers where there is a Job to delete that was not asked for a moment ago.
+    pub fn stop(&mut self, attempt: AttemptId, cause: StopCause, now: Instant) -> Option<String> {
+        let entry = self.entries.get_mut(&attempt)?;
+        let is_asked = entry.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASK_AGAIN);
+        let has_job = entry.sighting.job.as_ref().is_some_and(|job| !job.is_deleting) || entry.awaited_since.is_some();
+        if entry.told >= Told::Over || is_asked || !has_job {
+            return None;
+        }
+        entry.stopped.get_or_insert(cause);
+        entry.asked_at = Some(now);
+        let namespace = entry.namespace.clone();
+        self.look(attempt, now);
+        Some(namespace)
+    }
+
+    /// Its end is recorded. Answers where there is a Job to delete.
+    pub fn forget(&mut self, attempt: AttemptId, now: Instant) -> Option<String> {
+        let entry = self.entries.get_mut(&attempt)?;
+        entry.told = Told::Forgotten;
+        entry.asked_at = Some(now);
+        entry.sighting.pods.retain(|pod| !pod.is_over);
+        let namespace = entry.sighting.job.is_some().then(|| entry.namespace.clone());
+        self.look(attempt, now);
+        namespace
+    }
+
+    /// Time has passed: what lasts may be news. Answers the Jobs that nobody needs and that are still there.
+    pub fn tick(&mut self, now: Instant) -> Vec<(AttemptId, String)> {
+        let all: Vec<AttemptId> = self.entries.keys().copied().collect();
+        all.into_iter()
+            .filter_map(|attempt| {
+                self.look(attempt, now);
+                let entry = self.entries.get_mut(&attempt)?;
+                let is_left =
+                    entry.told == Told::Forgotten && entry.sighting.job.as_ref().is_some_and(|job| !job.is_deleting);
+                if !is_left || entry.asked_at.is_some_and(|at| now.saturating_duration_since(at) < DELETE_AGAIN) {
+                    return None;
+                }
+                entry.asked_at = Some(now);
+                Some((attempt, entry.namespace.clone()))
+            })
+            .collect()
+    }
+
+    fn entry(&mut self, attempt: AttemptId, tenant: &str, namespace: &str, now: Instant) -> &mut Entry {
+        self.entries.entry(attempt).or_insert_with(|| Entry {
+            tenant: tenant.to_owned(),
+            namespace: namespace.to_owned(),
+            sighting: Sighting::default(),
+            is_mine: false,
+            awaited_since: None,
+            stopped: None,
+            asked_at: None,
+            judgement: Judgement::Alive,
+            judged_at: now,
+            told: Told::Nothing,
+            is_live: false,
+            noted_reason: None,
+            noted_at: None,
+        })
+    }
+
+    /// Judges anew, and tells what is news.
+    fn look(&mut self, attempt: AttemptId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&attempt) else { return };
+        let nothing_is_there = entry.sighting.job.is_none() && entry.sighting.pods.iter().all(|pod| pod.is_over);
+        let is_unknown = !entry.sighting.job_is_gone && entry.sighting.pods.is_empty();
+        let is_past = match entry.told {
+            Told::Forgotten => entry.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= TOMBSTONE),
+            _ => is_unknown,
+        };
+        if nothing_is_there && entry.awaited_since.is_none() && is_past {
+            let was_live = entry.is_live;
+            self.entries.remove(&attempt);
+            self.count(was_live, false);
+            return;
+        }
+        let judgement = entry.sighting.judge(entry.stopped);
+        if !same_kind(&judgement, &entry.judgement) {
+            entry.judged_at = now;
+        }
+        entry.judgement = judgement;
+        if let Some(news) = entry.news(attempt, now) {
+            self.news.push_back(news);
+        }
+        let is_live = entry.told < Told::Forgotten && !matches!(entry.judgement, Judgement::Over(_));
+        let was_live = std::mem::replace(&mut entry.is_live, is_live);
+        self.count(was_live, is_live);
+    }
+
+    fn count(&self, was_live: bool, is_live: bool) {
+        if was_live != is_live {
+            self.live.send_modify(|live| *live = if is_live { *live + 1 } else { live.saturating_sub(1) });
+        }
+    }
+}
+
+/// Whether it lasts: the words may change.
+fn same_kind(one: &Judgement, other: &Judgement) -> bool {
+    match (one, other) {
+        (Judgement::Waiting { reason: a, .. }, Judgement::Waiting { reason: b, .. })
+        | (Judgement::Hopeless { reason: a, .. }, Judgement::Hopeless { reason: b, .. }) => a.code == b.code,
+        _ => std::mem::discriminant(one) == std::mem::discriminant(other),
+    }
+}
+
+impl Entry {
+    fn news(&mut self, attempt: AttemptId, now: Instant) -> Option<News> {
+        let lasted = now.saturating_duration_since(self.judged_at);
+        match self.judgement.clone() {
+            Judgement::Alive => None,
+            Judgement::Over(_) if self.told >= Told::Over => None,
+            Judgement::Over(_) if !self.is_mine && lasted < STAND_IN => None,
+            Judgement::Over(end) => {
+                self.told = Told::Over;
+                Some(self.ended(attempt, self.explained(end), true))
+            }
+            _ if self.told > Told::Nothing || self.stopped.is_some() => None,
+            Judgement::Hopeless { reason, retryable, after } if lasted >= after => {
+                self.told = Told::Hopeless;
+                Some(self.ended(attempt, End::NotStarted { reason, retryable }, false))
+            }
+            Judgement::Hopeless { reason, .. } => self.note(attempt, reason, now),
+            Judgement::Waiting { reason, after } if lasted >= after => self.note(attempt, reason, now),
+            Judgement::Waiting { .. } => None,
+        }
+    }
+
+    /// What was stopped because it did not start has a better reason than that.
+    fn explained(&self, end: End) -> End {
+        match (&end, &self.noted_reason) {
+            (End::Stopped(StopCause::StartTimeout), Some(reason)) => {
+                End::NotStarted { reason: reason.clone(), retryable: true }
+            }
+            _ => end,
+        }
+    }
+
+    fn ended(&self, attempt: AttemptId, end: End, is_gone: bool) -> News {
+        News::Ended(Ended { tenant: self.tenant.clone(), attempt, end, is_gone })
+    }
+
+    /// Only whoever launched it notes why it waits, or everybody when that one may be gone.
+    fn note(&mut self, attempt: AttemptId, reason: Reason, now: Instant) -> Option<News> {
+        if !self.is_mine && now.saturating_duration_since(self.judged_at) < STAND_IN {
+            return None;
+        }
+        let is_new = match (&self.noted_reason, self.noted_at) {
+            (Some(noted), _) if noted.code != reason.code => true,
+            (Some(noted), Some(at)) => {
+                noted.message != reason.message && now.saturating_duration_since(at) >= NOTE_INTERVAL
+            }
+            _ => true,
+        };
+        if !is_new {
+            return None;
+        }
+        self.noted_reason = Some(reason.clone());
+        self.noted_at = Some(now);
+        Some(News::Waiting { tenant: self.tenant.clone(), attempt, reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sight::Container;
+    use super::*;
+    use roadstead_domain::ids::ExecutionId;
+
+    const NAMESPACE: &str = "jobs";
+
+    struct Scene {
+        board: Board,
+        attempt: AttemptId,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let attempt = AttemptId { execution_id: ExecutionId::new(), attempt: 1 };
+            Self { board: Board::new(), attempt, now: crate::clock::now() }
+        }
+
+        /// Launched by this worker, and its Job seen.
+        fn mine() -> Self {
+            let mut scene = Self::new();
+            scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
+            scene.job(Some(JobSight::default()));
+            scene
+        }
+
+        fn job(&mut self, job: Option<JobSight>) {
+            self.board.see_job(self.attempt, "t", NAMESPACE, job, self.now);
+        }
+
+        fn pod(&mut self, attempt: Container) {
+            let is_over = matches!(attempt, Container::Terminated { .. });
+            let pod = PodSight { uid: "1".into(), is_scheduled: true, is_over, attempt, ..PodSight::default() };
+            self.board.see_pod(self.attempt, "t", NAMESPACE, pod, false, self.now);
+        }
+
+        fn ends_well(&mut self) {
+            self.pod(Container::Terminated { code: 0, reason: String::new(), message: String::new() });
+        }
+
+        fn pass(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+            self.board.tick(self.now);
+        }
+
+        fn end(&mut self) -> Option<(End, bool)> {
+            match self.board.next_news()? {
+                News::Ended(ended) => Some((ended.end, ended.is_gone)),
+                News::Waiting { .. } => self.end(),
+            }
+        }
+
+        fn live(&self) -> usize {
+            *self.board.live().borrow()
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_live_from_its_launch_to_its_pods_end() {
+        let mut scene = Scene::new();
+        scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
+        assert_eq!((scene.live(), scene.board.held().len()), (1, 1));
+        scene.job(Some(JobSight::default()));
+        scene.pod(Container::Running);
+        assert_eq!(scene.live(), 1);
+        scene.ends_well();
+        assert_eq!(scene.end(), Some((End::Reported, true)));
+        assert_eq!((scene.live(), scene.board.held().len()), (0, 1), "its end is to be recorded");
+        assert_eq!(scene.board.forget(scene.attempt, scene.now).as_deref(), Some(NAMESPACE));
+        assert!(scene.board.held().is_empty());
+    }
+
+    #[test]
+    fn words_that_come_late_about_what_is_forgotten_are_no_news() {
+        let mut scene = Scene::mine();
+        scene.ends_well();
+        assert!(scene.end().is_some());
+        scene.board.forget(scene.attempt, scene.now);
+        scene.job(None);
+        scene.ends_well();
+        scene.pass(10);
+        assert_eq!((scene.end(), scene.board.held().len()), (None, 0));
+        let gone = PodSight { uid: "1".into(), is_over: true, ..PodSight::default() };
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
+        scene.pass(61);
+        assert!(scene.board.is_empty());
+    }
+
+    #[test]
+    fn another_workers_end_is_told_when_it_stays() {
+        let mut scene = Scene::new();
+        scene.job(Some(JobSight::default()));
+        scene.ends_well();
+        assert_eq!(scene.end(), None);
+        scene.pass(1);
+        assert_eq!(scene.end(), None, "whoever launched it sees to it");
+        scene.pass(1);
+        assert_eq!(scene.end(), Some((End::Reported, true)));
+        scene.pass(100);
+        assert_eq!(scene.end(), None, "once");
+    }
+
+    #[test]
+    fn a_launch_that_did_not_happen_holds_nothing() {
+        let mut scene = Scene::new();
+        scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
+        scene.board.expect_no_more(scene.attempt, scene.now);
+        assert!(scene.board.is_empty() && scene.live() == 0);
+    }
+
+    #[test]
+    fn what_a_complete_list_does_not_hold_is_gone() {
+        let mut scene = Scene::mine();
+        let (none, now) = (HashSet::new(), scene.now);
+        scene.board.complete(Kind::Jobs, &none, Some("elsewhere"), now, now);
+        assert_eq!((scene.end(), scene.live()), (None, 1), "nobody looked where it is");
+        scene.board.complete(Kind::Jobs, &none, None, now, now);
+        assert!(matches!(scene.end(), Some((End::Lost(reason), true)) if reason.code == "job_deleted"));
+    }
+
+    #[test]
+    fn a_launch_is_awaited_through_lists_that_were_begun_before_it() {
+        let mut scene = Scene::new();
+        let before = scene.now;
+        scene.now += Duration::from_secs(1);
+        scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
+        scene.board.complete(Kind::Jobs, &HashSet::new(), None, before, scene.now);
+        assert!(scene.board.holds(scene.attempt));
+        let after = scene.now + Duration::from_secs(1);
+        scene.board.complete(Kind::Jobs, &HashSet::new(), None, after, after);
+        assert!(scene.board.is_empty(), "and is not there by a later one: its row will be looked after");
+    }
+
+    #[test]
+    fn a_start_that_can_not_be_is_told_before_its_pod_is_gone_and_after() {
+        let mut scene = Scene::mine();
+        scene.pod(Container::Waiting { reason: "ErrImageNeverPull".into(), message: "x".into() });
+        let end = scene.end();
+        assert!(
+            matches!(&end, Some((End::NotStarted { reason, retryable: false }, false)) if reason.code == "image_not_found"),
+            "{end:?}"
+        );
+        assert_eq!(scene.live(), 1);
+        assert_eq!(scene.board.stop(scene.attempt, StopCause::Over, scene.now).as_deref(), Some(NAMESPACE));
+        assert_eq!(scene.board.stop(scene.attempt, StopCause::Over, scene.now), None, "it is asked for");
+        scene.job(Some(JobSight { is_deleting: true, ..JobSight::default() }));
+        let gone = PodSight { uid: "1".into(), is_scheduled: true, ..PodSight::default() };
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
+        scene.job(None);
+        assert_eq!(scene.end(), Some((End::Stopped(StopCause::Over), true)));
+    }
+
+    #[test]
+    fn a_registry_that_is_away_is_waited_for_and_said() {
+        let mut scene = Scene::mine();
+        scene.pod(Container::Waiting { reason: "ImagePullBackOff".into(), message: "connection refused".into() });
+        assert!(
+            matches!(scene.board.next_news(), Some(News::Waiting { reason, .. }) if reason.code == "image_pull_backoff")
+        );
+        scene.pass(19);
+        assert_eq!(scene.end(), None);
+        scene.pass(1);
+        assert!(matches!(scene.end(), Some((End::NotStarted { retryable: true, .. }, false))));
+    }
+
+    #[test]
+    fn why_it_waits_is_told_when_it_lasts_and_once() {
+        let mut scene = Scene::mine();
+        let waiting =
+            |message: &str| PodSight { uid: "1".into(), unschedulable: Some(message.into()), ..PodSight::default() };
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, waiting("0/1 nodes"), false, scene.now);
+        assert!(scene.board.next_news().is_none());
+        scene.pass(2);
+        assert!(matches!(scene.board.next_news(), Some(News::Waiting { reason, .. }) if reason.message == "0/1 nodes"));
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, waiting("0/2 nodes"), false, scene.now);
+        scene.pass(5);
+        assert!(scene.board.next_news().is_none(), "other words for the same");
+        scene.pass(30);
+        assert!(scene.board.next_news().is_some(), "now and then they are told");
+        scene.board.stop(scene.attempt, StopCause::StartTimeout, scene.now);
+        scene.job(None);
+        let gone = PodSight { uid: "1".into(), ..PodSight::default() };
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
+        assert!(matches!(scene.end(), Some((End::NotStarted { reason, .. }, true)) if reason.code == "unschedulable"));
+    }
+
+    #[test]
+    fn a_deletion_that_failed_is_asked_for_again() {
+        let mut scene = Scene::mine();
+        scene.ends_well();
+        scene.board.forget(scene.attempt, scene.now);
+        assert!(scene.board.tick(scene.now + Duration::from_secs(60)).is_empty());
+        assert_eq!(scene.board.tick(scene.now + Duration::from_secs(90)), [(scene.attempt, NAMESPACE.to_owned())]);
+    }
+}

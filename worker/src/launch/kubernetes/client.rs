@@ -1,0 +1,180 @@
+//! What is asked of the cluster's API about one Job: to create it, and to delete it. Everything else is watched.
+
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::launch::LaunchError;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use kube::core::Status;
+use kube::{Api, Client, Error};
+use roadstead_domain::attempt::placement::{job_name, labels};
+use roadstead_domain::execution::Reason;
+use roadstead_domain::ids::AttemptId;
+use slog::{Logger, warn};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// A request that is not answered within this is asked again: its name makes it the same.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A deletion is tried for this long; what it leaves is found again.
+const DELETION_PATIENCE: Duration = Duration::from_secs(60);
+/// Waits that the API server asks for are kept, up to this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Creates the Job by `until`, or finds that it is there.
+pub async fn create(client: &Client, job: &Job, until: Instant) -> Result<(), LaunchError> {
+    let api: Api<Job> = Api::namespaced(client.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
+    let mut backoff = Backoff::default();
+    loop {
+        let wait = match tokio::time::timeout(ANSWER_TIMEOUT, api.create(&PostParams::default(), job)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(Error::Api(status))) if status.code == 409 && status.reason == "AlreadyExists" => {
+                return adopt(&api, job).await;
+            }
+            Ok(Err(Error::Api(status))) => match refusal(&status) {
+                Some(refusal) => return Err(refusal),
+                None => (retry_after(&status), status.message.clone()),
+            },
+            Ok(Err(error)) => (None, error.to_string()),
+            Err(_) => (None, "the cluster's API does not answer".to_owned()),
+        };
+        let (asked_for, why) = wait;
+        let wait = asked_for.unwrap_or_else(|| backoff.next_wait());
+        if clock::now() + wait >= until {
+            return Err(LaunchError::Unknown(why));
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Somebody created it: this worker whose reply was lost, or another whose launch was taken over.
+async fn adopt(api: &Api<Job>, job: &Job) -> Result<(), LaunchError> {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let label = |job: &Job, name: &str| job.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+    match tokio::time::timeout(ANSWER_TIMEOUT, api.get_opt(name)).await {
+        Ok(Ok(Some(found))) if label(&found, labels::INSTALLATION) == label(job, labels::INSTALLATION) => Ok(()),
+        Ok(Ok(Some(_))) => Err(LaunchError::Refused {
+            reason: Reason::new("create_rejected", format!("the Job {name} is there and is another installation's")),
+            retryable: false,
+        }),
+        // It came to its end meanwhile, which is seen and told as any other end.
+        Ok(Ok(None)) => Ok(()),
+        Ok(Err(error)) => Err(LaunchError::Unknown(error.to_string())),
+        Err(_) => Err(LaunchError::Unknown("the cluster's API does not answer".to_owned())),
+    }
+}
+
+/// What the API server's word means for good; `None`: ask again.
+fn refusal(status: &Status) -> Option<LaunchError> {
+    let refused = |code: &str, retryable: bool| {
+        Some(LaunchError::Refused { reason: Reason::new(code, status.message.clone()), retryable })
+    };
+    match status.code {
+        403 if status.message.contains("exceeded quota") => refused("quota_exceeded", true),
+        403 if status.message.contains("denied the request") => refused("create_rejected", false),
+        401 | 403 | 404 => refused("create_rejected", true),
+        408 | 409 | 429 => None,
+        400..=499 => refused("create_rejected", false),
+        _ => None,
+    }
+}
+
+fn retry_after(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
+}
+
+/// How a Job goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// Its pods are ended first, and the Job is there until they are gone.
+    PodsFirst,
+    /// Its pods are over and follow.
+    PodsAfter,
+}
+
+/// Deletes Jobs in the background, a few at a time.
+#[derive(Clone)]
+pub struct Deleter {
+    client: Client,
+    places: Arc<Semaphore>,
+    log: Logger,
+}
+
+impl Deleter {
+    pub fn new(client: Client, max_in_flight: usize, log: Logger) -> Self {
+        Self { client, places: Arc::new(Semaphore::new(max_in_flight)), log }
+    }
+
+    pub fn delete(&self, attempt: AttemptId, namespace: String, how: Deletion) {
+        let Self { client, places, log } = self.clone();
+        tokio::spawn(async move {
+            let _place = places.acquire_owned().await;
+            if !delete(&client, &namespace, &job_name(attempt), how).await {
+                warn!(log, "a Job can't be deleted now"; "job" => job_name(attempt), "namespace" => namespace);
+            }
+        });
+    }
+}
+
+/// Answers whether the Job is deleted, or on its way.
+async fn delete(client: &Client, namespace: &str, name: &str, how: Deletion) -> bool {
+    let api: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let policy = match how {
+        Deletion::PodsFirst => PropagationPolicy::Foreground,
+        Deletion::PodsAfter => PropagationPolicy::Background,
+    };
+    let params = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() };
+    let (mut backoff, until) = (Backoff::default(), clock::now() + DELETION_PATIENCE);
+    loop {
+        match tokio::time::timeout(ANSWER_TIMEOUT, api.delete(name, &params)).await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(Error::Api(status))) if status.code == 404 => return true,
+            Ok(Err(Error::Api(status)))
+                if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) =>
+            {
+                return false;
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+        let wait = backoff.next_wait();
+        if clock::now() + wait >= until {
+            return false;
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(code: u16, message: &str) -> String {
+        let status = Status { code, message: message.to_owned(), ..Status::success() };
+        match refusal(&status) {
+            Some(LaunchError::Refused { reason, retryable }) => format!("{}, {retryable}", reason.code),
+            Some(LaunchError::Unknown(_)) => "unknown".into(),
+            None => "again".into(),
+        }
+    }
+
+    #[test]
+    fn an_api_servers_word_is_a_refusal_or_a_reason_to_ask_again() {
+        for (code, message, expected) in [
+            (403, "jobs.batch is forbidden: exceeded quota: jobs", "quota_exceeded, true"),
+            (403, "admission webhook \"x\" denied the request: no", "create_rejected, false"),
+            (403, "User \"x\" cannot create resource", "create_rejected, true"),
+            (404, "namespaces \"sandbox-a\" not found", "create_rejected, true"),
+            (422, "Job.batch is invalid", "create_rejected, false"),
+            (400, "bad", "create_rejected, false"),
+            (429, "too many requests", "again"),
+            (409, "conflict", "again"),
+            (500, "etcdserver: leader changed", "again"),
+            (503, "", "again"),
+        ] {
+            assert_eq!(told(code, message), expected, "{code} {message}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The Kubernetes launcher: an attempt is a Job of its own, named after it, so that the same launch asked for twice is one Job.
+//!
+//! Every worker looks at all Jobs and pods of the installation (`watch`), puts what it sees on a board (`board`), and knows what it means (`sight`).
+//! Invariants: a Job is created for a claimed attempt only; it is deleted when its attempt's end is recorded, or to end it; an end is told when no pod of
+//! it is alive; an error of the API server's is never an absence.
+
+mod board;
+mod client;
+mod job;
+mod namespaces;
+mod sight;
+mod template;
+mod watch;
+
+pub use job::Jobs;
+pub use namespaces::read as read_namespace_objects;
+pub use template::TemplateError;
+
+use super::{LaunchError, LaunchOrder, Launcher, Needs, News, Reach, StopCause};
+use crate::clock;
+use board::Board;
+use client::{Deleter, Deletion};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use kube::Client;
+use kube::core::DynamicObject;
+use namespaces::Namespaces;
+use roadstead_backend::config::{KubernetesConfig, NamespacePolicy};
+use roadstead_domain::attempt::placement::{is_per_tenant, namespace};
+use roadstead_domain::execution::Reason;
+use roadstead_domain::ids::AttemptId;
+use slog::Logger;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch as channel};
+use tokio::time::Instant;
+use uuid::Uuid;
+use watch::{Lists, Look};
+
+/// Requests to the cluster's API at once, of creations and of deletions each: API priority and fairness gives one client about as many places.
+const MAX_IN_FLIGHT: usize = 32;
+/// What lasts is looked at this often; nothing is asked of anybody for it.
+const TICK: Duration = Duration::from_millis(500);
+/// For a pod's end after its Job's deletion, beyond the pod's own grace.
+const END_SLACK: Duration = Duration::from_secs(15);
+
+pub struct KubernetesLauncher {
+    client: Client,
+    jobs: Jobs,
+    namespace_template: String,
+    /// The only ones to launch in, if that is restricted.
+    allowed_namespaces: Vec<String>,
+    namespaces: Option<Namespaces>,
+    installation: OnceLock<Uuid>,
+    look: Look,
+    creations: Semaphore,
+    deleter: Deleter,
+    kill_grace: Duration,
+}
+
+impl KubernetesLauncher {
+    /// `objects`: what a namespace of a tenant's begins with, where the worker makes it.
+    pub fn new(
+        client: Client,
+        config: &KubernetesConfig,
+        jobs: Jobs,
+        objects: Vec<DynamicObject>,
+        interval: Duration,
+        kill_grace: Duration,
+        log: Logger,
+    ) -> Self {
+        let makes = config.namespace_policy == NamespacePolicy::Create;
+        Self {
+            jobs,
+            namespace_template: config.namespace_template.clone(),
+            allowed_namespaces: config.watch_namespaces.clone(),
+            namespaces: makes.then(|| Namespaces::new(client.clone(), objects)),
+            installation: OnceLock::new(),
+            look: Look {
+                client: client.clone(),
+                board: Arc::new(Mutex::new(Board::new())),
+                seen: Arc::new(channel::Sender::new(())),
+                interval,
+                lists: Arc::new(Lists::default()),
+                log: log.clone(),
+            },
+            deleter: Deleter::new(client.clone(), MAX_IN_FLIGHT, log),
+            client,
+            creations: Semaphore::new(MAX_IN_FLIGHT),
+            kill_grace,
+        }
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.look.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn create(&self, order: &LaunchOrder, until: Instant) -> Result<(), LaunchError> {
+        let Some(installation) = self.installation.get() else {
+            return Err(LaunchError::Unknown("this launcher has not begun yet".to_owned()));
+        };
+        let refused = |reason| LaunchError::Refused { reason, retryable: false };
+        let job = self.jobs.of(order, *installation).map_err(refused)?;
+        let place = namespace(&self.namespace_template, &order.tenant);
+        if !self.allowed_namespaces.is_empty() && !self.allowed_namespaces.contains(&place) {
+            let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
+            return Err(refused(Reason::new("create_rejected", message)));
+        }
+        let _place = self.creations.acquire().await;
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.ensure(&place, &order.tenant).await?;
+        }
+        let created = client::create(&self.client, &job, until).await;
+        if let (Err(LaunchError::Refused { .. }), Some(namespaces)) = (&created, &self.namespaces) {
+            // It may have been deleted: the next attempt makes it again.
+            namespaces.forget(&place).await;
+        }
+        created
+    }
+}
+
+impl Launcher for KubernetesLauncher {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::Cluster
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { credential: false, demand: true }
+    }
+
+    fn begin(&self, installation: Uuid) {
+        if self.installation.set(installation).is_err() {
+            return;
+        }
+        let namespaces = match (self.allowed_namespaces.is_empty(), is_per_tenant(&self.namespace_template)) {
+            (false, _) => self.allowed_namespaces.clone(),
+            (true, true) => Vec::new(),
+            (true, false) => vec![self.namespace_template.clone()],
+        };
+        self.look.begin(installation, &namespaces);
+        tokio::spawn(tick(self.look.clone(), self.deleter.clone()));
+    }
+
+    fn is_ready(&self) -> bool {
+        self.look.lists.looked_at().is_some()
+    }
+
+    fn launch(&self, order: LaunchOrder, until: Instant) -> BoxFuture<'_, Result<(), LaunchError>> {
+        async move {
+            let (attempt, place) = (order.attempt, namespace(&self.namespace_template, &order.tenant));
+            self.board().expect(attempt, &order.tenant, &place, clock::now());
+            let created = self.create(&order, until).await;
+            if created.is_err() {
+                self.board().expect_no_more(attempt, clock::now());
+            }
+            created
+        }
+        .boxed()
+    }
+
+    fn observe(&self) -> BoxFuture<'_, News> {
+        async move {
+            let mut seen = self.look.seen.subscribe();
+            loop {
+                seen.mark_unchanged();
+                if let Some(news) = self.board().next_news() {
+                    return news;
+                }
+                // Its sender is this launcher's.
+                let _ = seen.changed().await;
+            }
+        }
+        .boxed()
+    }
+
+    fn forget(&self, attempt: AttemptId) {
+        let left = self.board().forget(attempt, clock::now());
+        if let Some(place) = left {
+            self.deleter.delete(attempt, place, Deletion::PodsAfter);
+        }
+    }
+
+    fn stop(&self, attempt: AttemptId, cause: StopCause) {
+        let begun = self.board().stop(attempt, cause, clock::now());
+        self.look.seen.send_replace(());
+        if let Some(place) = begun {
+            self.deleter.delete(attempt, place, Deletion::PodsFirst);
+        }
+    }
+
+    fn end_strays(&self, attempt: AttemptId, cause: StopCause) -> BoxFuture<'_, bool> {
+        async move {
+            if !self.is_ready() {
+                return false;
+            }
+            let mut seen = self.look.seen.subscribe();
+            self.stop(attempt, cause);
+            let gone = async {
+                loop {
+                    seen.mark_unchanged();
+                    {
+                        let board = self.board();
+                        // A pod on a node that is not heard of is as far away as the lease says.
+                        if !board.is_live(attempt) || board.is_out_of_reach(attempt) {
+                            return;
+                        }
+                    }
+                    let _ = seen.changed().await;
+                }
+            };
+            tokio::time::timeout(self.kill_grace + END_SLACK + END_SLACK, gone).await.is_ok()
+        }
+        .boxed()
+    }
+
+    fn explain(&self, attempt: AttemptId) -> Option<Reason> {
+        self.board().explain(attempt)
+    }
+
+    fn held(&self) -> Vec<AttemptId> {
+        self.board().held()
+    }
+
+    fn holds(&self, attempt: AttemptId) -> bool {
+        self.board().holds(attempt)
+    }
+
+    fn looked_at(&self) -> Option<Instant> {
+        self.look.lists.looked_at()
+    }
+
+    fn live(&self) -> channel::Receiver<usize> {
+        self.board().live()
+    }
+}
+
+/// Lets time pass on the board, while there is anything on it.
+async fn tick(look: Look, deleter: Deleter) {
+    let mut seen = look.seen.subscribe();
+    loop {
+        let is_empty = {
+            let mut board = look.board.lock().unwrap_or_else(PoisonError::into_inner);
+            for (attempt, namespace) in board.tick(clock::now()) {
+                deleter.delete(attempt, namespace, Deletion::PodsAfter);
+            }
+            board.is_empty()
+        };
+        if is_empty {
+            let _ = seen.changed().await;
+        } else {
+            look.seen.send_replace(());
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}

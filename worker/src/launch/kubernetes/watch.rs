@@ -1,0 +1,207 @@
+//! Looking: Jobs, pods and the warnings about them, watched, and listed anew at every reconcile interval, because a watch alone misses.
+//!
+//! Invariant: an error is never an empty list. What is not listed counts as gone only when a list came to its end.
+
+use super::board::{Board, Kind};
+use super::job::selector;
+use super::sight::{JobSight, PodSight};
+use crate::clock;
+use crate::trouble::Complaint;
+use futures_util::{StreamExt, TryStreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event as Warning, Pod};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use roadstead_domain::attempt::placement::{attempt_of_job, attempt_of_pod, labels};
+use roadstead_domain::ids::AttemptId;
+use serde::de::DeserializeOwned;
+use slog::Logger;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// What is looked at, and where what was seen is put up.
+#[derive(Clone)]
+pub struct Look {
+    pub client: Client,
+    pub board: Arc<Mutex<Board>>,
+    /// Told when something was put up.
+    pub seen: Arc<watch::Sender<()>>,
+    pub interval: Duration,
+    pub lists: Arc<Lists>,
+    pub log: Logger,
+}
+
+/// What is listed (Jobs, or pods), and in which namespace; `None`: in all.
+type Place = (Kind, Option<String>);
+
+/// When the last complete list of each kind and namespace was begun.
+#[derive(Debug, Default)]
+pub struct Lists {
+    begun: Mutex<HashMap<Place, Option<Instant>>>,
+}
+
+impl Lists {
+    /// What was there before then, and is not on the board, is gone; `None`: some list has not come to its end yet.
+    pub fn looked_at(&self) -> Option<Instant> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.values().copied().min().flatten()
+    }
+
+    fn set(&self, kind: Kind, namespace: Option<&str>, begun: Option<Instant>) {
+        let place = (kind, namespace.map(ToOwned::to_owned));
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(place, begun);
+    }
+}
+
+/// Something that belongs to an attempt.
+trait OfAnAttempt: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static {
+    const KIND: Kind;
+    fn attempt(&self) -> Option<AttemptId>;
+    fn put_up(&self, attempt: AttemptId, is_gone: bool, board: &mut Board, now: Instant);
+}
+
+impl OfAnAttempt for Job {
+    const KIND: Kind = Kind::Jobs;
+
+    fn attempt(&self) -> Option<AttemptId> {
+        attempt_of_job(&self.name_any())
+    }
+
+    fn put_up(&self, attempt: AttemptId, is_gone: bool, board: &mut Board, now: Instant) {
+        let sight = (!is_gone).then(|| JobSight::of(self));
+        board.see_job(attempt, tenant(self), &self.namespace().unwrap_or_default(), sight, now);
+    }
+}
+
+impl OfAnAttempt for Pod {
+    const KIND: Kind = Kind::Pods;
+
+    fn attempt(&self) -> Option<AttemptId> {
+        attempt_of_pod(&self.name_any())
+    }
+
+    fn put_up(&self, attempt: AttemptId, is_gone: bool, board: &mut Board, now: Instant) {
+        board.see_pod(attempt, tenant(self), &self.namespace().unwrap_or_default(), PodSight::of(self), is_gone, now);
+    }
+}
+
+fn tenant(object: &impl ResourceExt) -> &str {
+    object.labels().get(labels::TENANT).map_or("", String::as_str)
+}
+
+impl Look {
+    /// Looks on, in the background, until this process ends. `namespaces`: where; empty: everywhere.
+    pub fn begin(&self, installation: Uuid, namespaces: &[String]) {
+        let places: Vec<Option<String>> =
+            if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
+        for place in places {
+            for kind in [Kind::Jobs, Kind::Pods] {
+                self.lists.set(kind, place.as_deref(), None);
+            }
+            tokio::spawn(self.clone().objects::<Job>(
+                api(&self.client, place.as_deref()),
+                selector(installation),
+                place.clone(),
+            ));
+            tokio::spawn(self.clone().objects::<Pod>(
+                api(&self.client, place.as_deref()),
+                selector(installation),
+                place.clone(),
+            ));
+            for (reason, kind) in [("FailedCreate", Kind::Jobs), ("FailedCreatePodSandBox", Kind::Pods)] {
+                tokio::spawn(self.clone().warnings(api(&self.client, place.as_deref()), reason, kind));
+            }
+        }
+    }
+
+    async fn objects<K: OfAnAttempt>(self, api: Api<K>, selector: String, namespace: Option<String>) {
+        let mut complaint = Complaint::about(if K::KIND == Kind::Jobs { "watching Jobs" } else { "watching pods" });
+        let config = watcher::Config::default().labels(&selector);
+        loop {
+            let mut events = watcher(api.clone(), config.clone()).default_backoff().boxed();
+            let (mut listed, mut began) = (HashSet::new(), clock::now());
+            let mut is_complete = false;
+            let mut relist = Box::pin(tokio::time::sleep(self.interval));
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = &mut relist, if is_complete => break,
+                };
+                match event {
+                    None => break,
+                    Some(Err(error)) => complaint.raise(&self.log, &error),
+                    Some(Ok(Event::Init)) => {
+                        listed.clear();
+                        began = clock::now();
+                    }
+                    Some(Ok(Event::InitApply(object))) => {
+                        listed.extend(object.attempt());
+                        self.put_up(&object, false);
+                    }
+                    Some(Ok(Event::InitDone)) => {
+                        complaint.over(&self.log);
+                        self.with_board(|board| {
+                            board.complete(K::KIND, &listed, namespace.as_deref(), began, clock::now());
+                        });
+                        self.lists.set(K::KIND, namespace.as_deref(), Some(began));
+                        listed = HashSet::new();
+                        is_complete = true;
+                    }
+                    Some(Ok(Event::Apply(object))) => self.put_up(&object, false),
+                    Some(Ok(Event::Delete(object))) => self.put_up(&object, true),
+                }
+            }
+        }
+    }
+
+    async fn warnings(self, api: Api<Warning>, reason: &'static str, kind: Kind) {
+        let mut complaint = Complaint::about("watching warnings");
+        let config = watcher::Config::default().fields(&format!("reason={reason}"));
+        let mut events = watcher(api, config).default_backoff().applied_objects().boxed();
+        loop {
+            match events.try_next().await {
+                Ok(Some(warning)) => {
+                    complaint.over(&self.log);
+                    let name = warning.involved_object.name.as_deref().unwrap_or_default();
+                    let attempt = match kind {
+                        Kind::Jobs => attempt_of_job(name),
+                        Kind::Pods => attempt_of_pod(name),
+                    };
+                    if let Some(attempt) = attempt {
+                        let message = warning.message.as_deref().unwrap_or_default();
+                        self.with_board(|board| board.see_warning(attempt, kind, message, clock::now()));
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => complaint.raise(&self.log, &error),
+            }
+        }
+    }
+
+    fn put_up<K: OfAnAttempt>(&self, object: &K, is_gone: bool) {
+        if let Some(attempt) = object.attempt() {
+            self.with_board(|board| object.put_up(attempt, is_gone, board, clock::now()));
+        }
+    }
+
+    fn with_board(&self, act: impl FnOnce(&mut Board)) {
+        act(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner));
+        self.seen.send_replace(());
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
