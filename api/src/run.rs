@@ -12,10 +12,13 @@ use roadstead_backend::objects::Objects;
 use roadstead_backend::store::database;
 use roadstead_backend::telemetry;
 use slog::{info, warn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// How long migrations wait for PostgreSQL.
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
+const BETWEEN_MIGRATIONS: Duration = Duration::from_secs(2);
 /// For the ids that are on their way when the servers have ended.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -63,9 +66,25 @@ fn stop_on_signal(stopping: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A PostgreSQL that starts at the same time is waited for.
+async fn migrated(config: &AdminConfig) -> anyhow::Result<Vec<String>> {
+    let until = Instant::now() + MIGRATION_PATIENCE;
+    loop {
+        let error = match database::migrate(&config.database).await {
+            Ok(applied) => return Ok(applied),
+            Err(error) => error,
+        };
+        if !database::is_unreachable(&error) || Instant::now() >= until {
+            return Err(error);
+        }
+        eprintln!("PostgreSQL is not ready, trying on: {error:#}");
+        tokio::time::sleep(BETWEEN_MIGRATIONS).await;
+    }
+}
+
 /// Applies migrations, and makes the buckets where that is asked for.
 pub async fn migrate(config: &AdminConfig) -> anyhow::Result<()> {
-    let applied = database::migrate(&config.database).await.context("the migrations could not be applied")?;
+    let applied = migrated(config).await.context("the migrations could not be applied")?;
     match applied.as_slice() {
         [] => eprintln!("the schema is up to date"),
         some => eprintln!("applied: {}", some.join(", ")),

@@ -7,6 +7,7 @@ mod accept;
 mod backlog;
 mod batch;
 mod clock;
+mod cluster;
 mod control;
 mod cpu;
 mod drain;
@@ -58,6 +59,8 @@ enum Subject {
     Drain,
     Backlog,
     Executor,
+    /// Needs `KUBECONFIG`, and is measured only when it is asked for.
+    Cluster,
 }
 
 const CAP: u32 = 16;
@@ -103,6 +106,9 @@ async fn measure(stack: &Stack, arguments: &Arguments, report: &mut Report) -> a
     }
     if wanted(Subject::Executor) {
         executor::measure(stack, report).await?;
+    }
+    if arguments.only.contains(&Subject::Cluster) {
+        cluster::measure(stack, report).await?;
     }
     Ok(())
 }

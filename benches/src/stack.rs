@@ -122,6 +122,18 @@ impl Stack {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What leads a further API to the same buckets, as the stack's own has it in its environment.
+    pub fn object_store(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let environment = std::fs::read(format!("/proc/{}/environ", self.ready.pids.api))?;
+        Ok(environment
+            .split(|byte| *byte == 0)
+            .filter_map(|entry| {
+                String::from_utf8_lossy(entry).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()))
+            })
+            .filter(|(name, _)| name.starts_with("S3_") || name.ends_with("_BUCKET_NAME"))
+            .collect())
+    }
+
     /// A key of a tenant, made as an operator makes one.
     pub async fn key(&self, tenant: &str) -> anyhow::Result<String> {
         let output = Command::new(self.programs.join("roadstead-api"))

@@ -22,30 +22,6 @@ pub struct Scene {
     pub api: Server,
     pub client: Client,
     pub stack: Stack,
-    began: std::time::Instant,
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let t = self.began.elapsed().as_secs();
-        let name = std::thread::current().name().unwrap_or("x").replace(':', "_");
-        let line = format!("{t} {name}\n");
-        use std::io::Write;
-        let _ = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open("/tmp/e2e-times")
-            .map(|mut f| f.write_all(line.as_bytes()));
-        if t > 25 {
-            let to = format!("/tmp/slow/{name}-{t}");
-            let _ = std::fs::create_dir_all(&to);
-            for e in std::fs::read_dir(self.stack.folder()).into_iter().flatten().flatten() {
-                if e.path().extension().is_some_and(|x| x == "log") {
-                    let _ = std::fs::copy(e.path(), format!("{to}/{}", e.file_name().display()));
-                }
-            }
-        }
-    }
 }
 
 impl Deref for Scene {
@@ -77,7 +53,7 @@ impl Scene {
     pub async fn on(stack: Stack, settings: &[(&str, &str)]) -> Self {
         let api = with_settings(stack.api(), settings).start().await;
         let client = api.client(&stack.key(TENANT, "submit").await);
-        Self { workers: Vec::new(), api, client, stack, began: std::time::Instant::now() }
+        Self { workers: Vec::new(), api, client, stack }
     }
 
     /// A further worker. Its executors are known by [`Self::executor_path`].

@@ -10,6 +10,7 @@
 //! Everything here panics with an explanation instead of returning errors: to a test, each of them is a failure.
 
 mod client;
+mod node;
 mod process;
 mod programs;
 mod server;
@@ -20,6 +21,7 @@ mod wait;
 mod watchdog;
 
 pub use client::{Answer, Client};
+pub use node::{Play, PlayedNode, Seen};
 pub use process::Process;
 pub use programs::programs_folder;
 pub use server::{Cli, Ran, Server};

@@ -13,7 +13,7 @@ use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_domain::workflow::Resources;
 use roadstead_worker::launch::kubernetes::{Jobs, KubernetesLauncher, read_namespace_objects};
-use roadstead_worker::launch::{End, Ended, LaunchError, LaunchOrder, Launcher, News, StopCause};
+use roadstead_worker::launch::{End, Ended, LaunchError, LaunchOrder, Launcher, News, Stage, StopCause};
 use serde_json::json;
 use slog::{Discard, Logger, o};
 use std::time::Duration;
@@ -227,7 +227,7 @@ async fn the_same_launch_twice_is_one_job_and_another_installations_is_left_alon
     let stranger = other.launcher().await;
     match stranger.launch(order.clone(), Instant::now() + PATIENCE).await {
         Err(LaunchError::Refused { reason, retryable: false }) => {
-            assert!(reason.message.contains("another installation"), "{reason:?}")
+            assert!(reason.message.contains("another installation"), "{reason:?}");
         }
         result => panic!("{result:?}"),
     }
@@ -244,15 +244,21 @@ async fn an_end_is_told_once_and_what_is_forgotten_goes() {
     let (good, bad) = (launch(&launcher).await, launch(&launcher).await);
     scene.end(good, 0).await;
     let first = ended(&launcher).await;
-    assert_eq!((first.attempt, first.end, first.is_gone), (good, End::Reported, true));
+    assert_eq!((first.attempt, first.end, first.stage), (good, End::Reported, Stage::Over));
     scene.end(bad, 137).await;
     let second = ended(&launcher).await;
     assert!(matches!(&second.end, End::Lost(reason) if reason.code == "executor_lost"), "{second:?}");
-    assert_eq!(*launcher.live().borrow(), 0, "nothing of them is alive");
+    assert_eq!(*launcher.live().borrow(), 2, "their Jobs are there");
     assert!(scene.job(good).await.is_some(), "its outcome may not be recorded yet");
     for attempt in [good, bad] {
-        launcher.forget(attempt);
+        launcher.let_go(attempt);
     }
+    for _ in 0..2 {
+        let last = ended(&launcher).await;
+        assert_eq!((last.end, last.stage), (End::Reported, Stage::Gone));
+        launcher.forget(last.attempt);
+    }
+    assert_eq!(*launcher.live().borrow(), 0);
     until("its Job to go", async || scene.job(good).await.is_none() && scene.job(bad).await.is_none()).await;
     scene.let_go(good).await;
     assert!(launcher.held().is_empty());
@@ -286,7 +292,8 @@ async fn a_stop_ends_the_pods_first() {
     assert_eq!(*launcher.live().borrow(), 1, "its pod is there");
     scene.let_go(attempt).await;
     let end = ended(&launcher).await;
-    assert_eq!((end.attempt, end.end, end.is_gone), (attempt, End::Stopped(StopCause::LeaseExpired), true));
+    assert_eq!((end.attempt, end.end), (attempt, End::Stopped(StopCause::LeaseExpired)));
+    assert_ne!(end.stage, Stage::Doomed);
 }
 
 #[tokio::test]
@@ -327,7 +334,10 @@ async fn a_deleted_job_is_a_lost_attempt_and_only_when_its_pod_is_gone() {
 async fn a_pod_that_can_not_be_scheduled_waits_and_says_why() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
-    let attempt = launch(&launcher).await;
+    let resources = Resources { cpu: Some("1000000".into()), ..Resources::default() };
+    let order = LaunchOrder { demand: Some(Demand { image: None, resources }), ..order() };
+    let attempt = order.attempt;
+    launcher.launch(order, Instant::now() + PATIENCE).await.unwrap();
     let reason = waiting(&launcher, "unschedulable").await;
     assert!(reason.message.contains("nodes"), "{reason:?}");
     assert_eq!(launcher.explain(attempt).unwrap().code, "unschedulable");
@@ -348,10 +358,10 @@ async fn a_missing_image_fails_the_start_at_once() {
     scene.say(&pod, "Pending", json!({"waiting": {"reason": "ErrImageNeverPull", "message": "no image"}})).await;
     let end = ended(&launcher).await;
     assert!(shown.elapsed() < PROMPT, "{:?}", shown.elapsed());
-    assert_eq!((not_started(&end), end.is_gone), (("image_not_found", false), false), "its pod is still there");
-    launcher.stop(attempt, StopCause::Over);
+    assert_eq!((not_started(&end), end.stage), (("image_not_found", false), Stage::Doomed), "its pod is still there");
+    launcher.let_go(attempt);
     scene.let_go(attempt).await;
-    assert!(ended(&launcher).await.is_gone);
+    assert_eq!(ended(&launcher).await.stage, Stage::Gone);
 }
 
 #[tokio::test]

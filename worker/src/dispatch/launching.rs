@@ -3,7 +3,7 @@
 use super::hand::Claimed;
 use super::record::Handled;
 use crate::clock;
-use crate::launch::{Credential, End, Ended, LaunchError, LaunchOrder};
+use crate::launch::{Credential, End, Ended, LaunchError, LaunchOrder, Stage};
 use crate::worker::Worker;
 use metrics::{counter, histogram};
 use roadstead_backend::secrets;
@@ -142,7 +142,7 @@ pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) ->
         }
         Err(LaunchError::Refused { reason, retryable }) => {
             counter!(LAUNCH_FAILURES_TOTAL, "reason" => reason.code.clone()).increment(1);
-            worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable }, is_gone: true });
+            worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable }, stage: Stage::Gone });
             Launched::Failed
         }
         Err(LaunchError::Unknown(why)) => {

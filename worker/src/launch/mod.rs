@@ -70,9 +70,18 @@ pub struct Ended {
     pub tenant: String,
     pub attempt: AttemptId,
     pub end: End,
-    /// Its process or pod is gone, with everything that it started. If not, it can't start any more unless it has by now, and its berth is not free:
-    /// it is told again when it is.
-    pub is_gone: bool,
+    pub stage: Stage,
+}
+
+/// How far an end has come. What is not gone yet is told again when it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It can't start any more, unless it has by now.
+    Doomed,
+    /// Nothing of it runs. What is left of it holds its berth until it is let go.
+    Over,
+    /// Nothing of it is left.
+    Gone,
 }
 
 /// How an end looked from the outside.
@@ -140,7 +149,10 @@ pub trait Launcher: Send + Sync {
     /// Waits for what is news. Each end is told once. Dropping the future loses nothing.
     fn observe(&self) -> BoxFuture<'_, News>;
 
-    /// What was told of an attempt's end is recorded, and its berth is free: nothing of it is needed any more.
+    /// The end that was told of an attempt is recorded: what is left of it may go.
+    fn let_go(&self, _attempt: AttemptId) {}
+
+    /// It is gone, and its berth is free: nobody wants to hear of it any more.
     fn forget(&self, _attempt: AttemptId) {}
 
     /// Ends an attempt that this launcher holds; its end is observed as any other.

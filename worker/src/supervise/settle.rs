@@ -4,9 +4,10 @@
 //! one that holds nothing. Whose attempt it is, and whether its end still means something, the store decides.
 
 use crate::backoff::Backoff;
-use crate::launch::{End, Ended, News, Reach, StopCause};
+use crate::launch::{End, Ended, News, Reach, Stage, StopCause};
 use crate::trouble::Complaint;
 use crate::worker::Worker;
+use futures_util::FutureExt;
 use metrics::counter;
 use roadstead_backend::objects::{ObjectsError, Store, layout};
 use roadstead_backend::store::overdue::{self, Berthed, Late, Overdue};
@@ -31,19 +32,44 @@ const MAX_OVERDUE: i64 = 256;
 /// PostgreSQL's word for when a Job was launched comes from a clock of its own, and a moment after the Job was created.
 const LOOK_MARGIN: Duration = Duration::from_secs(2);
 
-/// Hears what is new of the attempts until `stop`. Of those that ended, the berths go to the dispatcher to give back, or the attempts are settled.
+/// Hears what is new of the attempts until `stop`. The berths of those that are gone go to the dispatcher to give back; others are settled.
 pub async fn hear_news(worker: Arc<Worker>, stop: CancellationToken) {
     loop {
-        let news = tokio::select! { () = stop.cancelled() => return, news = worker.launcher.observe() => news };
-        match news {
-            News::Ended(ended) if ended.end == End::Reported => worker.freed.push(ended),
-            News::Ended(ended) => worker.settle(ended),
-            News::Waiting { tenant, attempt, reason } => {
-                if let Err(error) = note_waiting(&worker, &tenant, attempt, &reason).await {
-                    // The end will say it.
-                    info!(worker.log_of(&tenant, attempt), "why it waits can't be noted"; "error" => %error);
+        let first = tokio::select! { () = stop.cancelled() => return, news = worker.launcher.observe() => news };
+        let mut reported = Vec::new();
+        for news in std::iter::once(first).chain(std::iter::from_fn(|| worker.launcher.observe().now_or_never())) {
+            match news {
+                News::Ended(ended) if ended.end == End::Reported && ended.stage == Stage::Gone => {
+                    worker.freed.push(ended);
+                }
+                News::Ended(ended) if ended.end == End::Reported => reported.push(ended),
+                News::Ended(ended) => worker.settle(ended),
+                News::Waiting { tenant, attempt, reason } => {
+                    if let Err(error) = note_waiting(&worker, &tenant, attempt, &reason).await {
+                        // The end will say it.
+                        info!(worker.log_of(&tenant, attempt), "why it waits can't be noted"; "error" => %error);
+                    }
                 }
             }
+        }
+        if !reported.is_empty() {
+            let_go(&worker, reported).await;
+        }
+    }
+}
+
+/// Lets go those whose report is recorded, which is nearly always all.
+async fn let_go(worker: &Arc<Worker>, reported: Vec<Ended>) {
+    let attempts: Vec<AttemptId> = reported.iter().map(|ended| ended.attempt).collect();
+    let unrecorded: StoreResult<HashSet<AttemptId>> = async {
+        let live = live(&mut *worker.database.get().await?, &attempts, &worker.observer()).await?;
+        Ok(live.into_iter().map(|live| live.id).collect())
+    }
+    .await;
+    for ended in reported {
+        match &unrecorded {
+            Ok(unrecorded) if !unrecorded.contains(&ended.attempt) => worker.launcher.let_go(ended.attempt),
+            _ => worker.settle(ended),
         }
     }
 }
@@ -76,19 +102,28 @@ pub async fn settle(worker: Arc<Worker>, ended: Ended) {
 async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State, String)>> {
     let observer = worker.observer();
     let mut connection = worker.database.get().await?;
-    if live(&mut connection, &[ended.attempt], &observer).await?.is_empty() {
+    let Some(live_before) = live(&mut connection, &[ended.attempt], &observer).await?.pop() else {
         over(worker, &mut connection, &observer, ended).await?;
         return Ok(None);
-    }
+    };
     drop(connection);
-    let witness = witness(worker, &ended.tenant, ended.attempt, &ended.end).await;
+    let end = match &ended.end {
+        // It looked as if it had not started, and had.
+        End::NotStarted { reason, .. } if ended.stage != Stage::Doomed && live_before.state == State::Running => {
+            &End::Lost(reason.clone())
+        }
+        end => end,
+    };
+    let witness = witness(worker, &ended.tenant, ended.attempt, end).await;
     let told = tell(&witness);
     let mut connection = worker.database.get().await?;
-    let state = settle_one(&mut connection, ended.attempt, &observer, witness, ended.is_gone).await?;
+    let state = settle_one(&mut connection, ended.attempt, &observer, witness, ended.stage == Stage::Gone).await?;
     match state {
         Some(state) => note(worker, state).await,
         // It was to fail at its start, and has started in between.
-        None if !ended.is_gone && !live(&mut connection, &[ended.attempt], &observer).await?.is_empty() => {
+        None if ended.stage == Stage::Doomed
+            && !live(&mut connection, &[ended.attempt], &observer).await?.is_empty() =>
+        {
             return Ok(None);
         }
         // Its own report came in between, which leaves the berth to whoever saw the end.
@@ -98,13 +133,13 @@ async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State
     Ok(state.map(|state| (state, told)))
 }
 
-/// The attempt's end is recorded. What is gone needs no berth any more; what is not is to go.
+/// The attempt's end is recorded. What is gone needs no berth any more; what is not may go.
 async fn over(worker: &Worker, connection: &mut Connection, observer: &Observer, ended: &Ended) -> StoreResult<()> {
-    if ended.is_gone {
+    if ended.stage == Stage::Gone {
         claim::release(connection, observer, &[ended.attempt]).await?;
         worker.launcher.forget(ended.attempt);
     } else {
-        worker.launcher.stop(ended.attempt, StopCause::Over);
+        worker.launcher.let_go(ended.attempt);
     }
     Ok(())
 }
@@ -152,7 +187,7 @@ pub async fn settle_unseen(worker: &Arc<Worker>, connection: &mut Connection) ->
         let reason = Reason::new("job_deleted", "its Job is gone, and nobody saw how it ended");
         let worker = Arc::clone(worker);
         worker.clone().settling.spawn(async move {
-            settle(Arc::clone(&worker), Ended { tenant, attempt, end: End::Lost(reason), is_gone: true }).await;
+            settle(Arc::clone(&worker), Ended { tenant, attempt, end: End::Lost(reason), stage: Stage::Gone }).await;
             worker.judged.end(attempt);
         });
     }

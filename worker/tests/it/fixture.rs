@@ -13,7 +13,7 @@ use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_worker::dispatch::Dispatcher;
-use roadstead_worker::launch::{End, Ended, LaunchError, LaunchOrder, Launcher, Needs, News, Reach, StopCause};
+use roadstead_worker::launch::{End, Ended, LaunchError, LaunchOrder, Launcher, Needs, News, Reach, Stage, StopCause};
 use roadstead_worker::supervise::{Supervisor, presence, settle};
 use roadstead_worker::worker::{Freed, Judged, Pulse, Settings, Worker};
 use slog::{Discard, Logger, o};
@@ -283,7 +283,7 @@ impl Pretended {
     pub fn end(&self, attempt: AttemptId, end: End) {
         self.held.lock().unwrap().retain(|order| order.attempt != attempt);
         self.live.send_modify(|live| *live -= 1);
-        self.ends.send(Ended { tenant: "t".to_owned(), attempt, end, is_gone: true }).unwrap();
+        self.ends.send(Ended { tenant: "t".to_owned(), attempt, end, stage: Stage::Gone }).unwrap();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The cluster's API server, as far as it tells everybody of its ServiceAccounts in it whom to believe.
+//! The cluster's API server, as far as it tells each of its ServiceAccounts whom to believe.
 
 use super::keyring::{Documents, Publisher};
 use anyhow::Context;
@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 const CONFIGURATION: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
 
-/// Found as every program in a cluster finds it, or by `KUBECONFIG`. The client is made for each question, which come hourly: between them it would only
-/// take memory, and a certificate or token that was renewed meanwhile is read anew.
+/// Found as every program in a cluster finds it, or by `KUBECONFIG`. A client is made for the one question, because these come hourly: in between it
+/// would only take memory, and a certificate or token that was renewed meanwhile is read anew.
 #[derive(Debug)]
 pub struct Cluster;
 
@@ -19,8 +19,7 @@ impl Publisher for Cluster {
             let config = kube::Config::infer().await.context("neither in a cluster nor told of one")?;
             let client = kube::Client::try_from(config).context("no client can be made for the cluster")?;
             let get = async |path: &'static str| {
-                let request = http::Request::get(path).body(Vec::new())?;
-                client.request_text(request).await.context(path)
+                client.request_text(http::Request::get(path).body(Vec::new())?).await.context(path)
             };
             Ok(Documents { configuration: get(CONFIGURATION).await?, keys: get(KEYS).await? })
         }

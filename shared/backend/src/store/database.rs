@@ -157,6 +157,11 @@ pub async fn migrate(config: &PostgresConfig) -> anyhow::Result<Vec<String>> {
     .await?
 }
 
+/// Whether a migration failed because there was no connection.
+pub fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.chain().any(<dyn std::error::Error>::is::<diesel::ConnectionError>)
+}
+
 /// Whether the schema is this program's.
 pub async fn is_migrated(config: &PostgresConfig) -> anyhow::Result<bool> {
     let connection = establish(config.url.expose(), None).await?;

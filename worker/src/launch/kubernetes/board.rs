@@ -4,7 +4,7 @@
 //! every other worker tells it when its Job is still there a moment later, so that one that died is stood in for by all others.
 
 use super::sight::{JobSight, Judgement, PodSight, Sighting};
-use crate::launch::{End, Ended, News, StopCause};
+use crate::launch::{End, Ended, News, Stage, StopCause};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -45,6 +45,10 @@ struct Entry {
     judgement: Judgement,
     judged_at: Instant,
     told: Told,
+    /// Its end is recorded.
+    is_settled: bool,
+    /// Nothing of it ran any more while its Job was there.
+    was_over: bool,
     /// Counted as live.
     is_live: bool,
     /// What it last told of its waiting, and when.
@@ -57,9 +61,11 @@ enum Told {
     Nothing,
     /// That it can't start.
     Hopeless,
-    /// That it is over.
+    /// That nothing of it runs.
     Over,
-    /// And nobody needs it any more.
+    /// That nothing of it is left.
+    Gone,
+    /// And nobody wants to hear of it any more.
     Forgotten,
 }
 
@@ -212,7 +218,7 @@ impl Board {
     pub fn stop(&mut self, attempt: AttemptId, cause: StopCause, now: Instant) -> Option<String> {
         let entry = self.entries.get_mut(&attempt)?;
         let is_asked = entry.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASK_AGAIN);
-        let has_job = entry.sighting.job.as_ref().is_some_and(|job| !job.is_deleting) || entry.awaited_since.is_some();
+        let has_job = entry.has_job_to_delete() || entry.awaited_since.is_some();
         if entry.told >= Told::Over || is_asked || !has_job {
             return None;
         }
@@ -223,26 +229,35 @@ impl Board {
         Some(namespace)
     }
 
-    /// Its end is recorded. Answers where there is a Job to delete.
-    pub fn forget(&mut self, attempt: AttemptId, now: Instant) -> Option<String> {
+    /// Its end is recorded: it may go. Answers where there is a Job to delete, and whether a pod of it lives.
+    pub fn let_go(&mut self, attempt: AttemptId, now: Instant) -> Option<(String, bool)> {
         let entry = self.entries.get_mut(&attempt)?;
-        entry.told = Told::Forgotten;
-        entry.asked_at = Some(now);
-        entry.sighting.pods.retain(|pod| !pod.is_over);
-        let namespace = entry.sighting.job.is_some().then(|| entry.namespace.clone());
+        entry.is_settled = true;
+        entry.stopped.get_or_insert(StopCause::Over);
+        let to_delete = entry.has_job_to_delete().then(|| (entry.namespace.clone(), entry.has_live_pod()));
+        if to_delete.is_some() {
+            entry.asked_at = Some(now);
+        }
         self.look(attempt, now);
-        namespace
+        to_delete
     }
 
-    /// Time has passed: what lasts may be news. Answers the Jobs that nobody needs and that are still there.
+    /// It is gone, and so is its berth.
+    pub fn forget(&mut self, attempt: AttemptId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&attempt) {
+            entry.forget(now);
+            self.look(attempt, now);
+        }
+    }
+
+    /// Time has passed: what lasts may be news. Answers the Jobs that may go and are still there.
     pub fn tick(&mut self, now: Instant) -> Vec<(AttemptId, String)> {
         let all: Vec<AttemptId> = self.entries.keys().copied().collect();
         all.into_iter()
             .filter_map(|attempt| {
                 self.look(attempt, now);
                 let entry = self.entries.get_mut(&attempt)?;
-                let is_left =
-                    entry.told == Told::Forgotten && entry.sighting.job.as_ref().is_some_and(|job| !job.is_deleting);
+                let is_left = (entry.is_settled || entry.told == Told::Forgotten) && entry.has_job_to_delete();
                 if !is_left || entry.asked_at.is_some_and(|at| now.saturating_duration_since(at) < DELETE_AGAIN) {
                     return None;
                 }
@@ -264,6 +279,8 @@ impl Board {
             judgement: Judgement::Alive,
             judged_at: now,
             told: Told::Nothing,
+            is_settled: false,
+            was_over: false,
             is_live: false,
             noted_reason: None,
             noted_at: None,
@@ -293,7 +310,8 @@ impl Board {
         if let Some(news) = entry.news(attempt, now) {
             self.news.push_back(news);
         }
-        let is_live = entry.told < Told::Forgotten && !matches!(entry.judgement, Judgement::Over(_));
+        let is_gone = matches!(entry.judgement, Judgement::Over(_)) && entry.sighting.job.is_none();
+        let is_live = entry.told < Told::Gone && !is_gone;
         let was_live = std::mem::replace(&mut entry.is_live, is_live);
         self.count(was_live, is_live);
     }
@@ -319,16 +337,12 @@ impl Entry {
         let lasted = now.saturating_duration_since(self.judged_at);
         match self.judgement.clone() {
             Judgement::Alive => None,
-            Judgement::Over(_) if self.told >= Told::Over => None,
-            Judgement::Over(_) if !self.is_mine && lasted < STAND_IN => None,
-            Judgement::Over(end) => {
-                self.told = Told::Over;
-                Some(self.ended(attempt, self.explained(end), true))
-            }
+            Judgement::Over(end) if self.sighting.job.is_some() => self.over(attempt, end, lasted),
+            Judgement::Over(end) => self.gone(attempt, end, lasted, now),
             _ if self.told > Told::Nothing || self.stopped.is_some() => None,
             Judgement::Hopeless { reason, retryable, after } if lasted >= after => {
                 self.told = Told::Hopeless;
-                Some(self.ended(attempt, End::NotStarted { reason, retryable }, false))
+                Some(self.ended(attempt, End::NotStarted { reason, retryable }, Stage::Doomed))
             }
             Judgement::Hopeless { reason, .. } => self.note(attempt, reason, now),
             Judgement::Waiting { reason, after } if lasted >= after => self.note(attempt, reason, now),
@@ -346,8 +360,53 @@ impl Entry {
         }
     }
 
-    fn ended(&self, attempt: AttemptId, end: End, is_gone: bool) -> News {
-        News::Ended(Ended { tenant: self.tenant.clone(), attempt, end, is_gone })
+    /// Nothing of it runs, and its Job is there.
+    fn over(&mut self, attempt: AttemptId, end: End, lasted: Duration) -> Option<News> {
+        self.was_over = true;
+        if self.told >= Told::Over || self.is_settled || !self.is_mine && lasted < STAND_IN {
+            return None;
+        }
+        self.told = Told::Over;
+        Some(self.ended(attempt, self.explained(end), Stage::Over))
+    }
+
+    /// Nothing of it is left.
+    fn gone(&mut self, attempt: AttemptId, end: End, lasted: Duration, now: Instant) -> Option<News> {
+        if self.told >= Told::Gone {
+            return None;
+        }
+        if self.is_settled {
+            self.told = Told::Gone;
+            return Some(self.ended(attempt, End::Reported, Stage::Gone));
+        }
+        if !self.is_mine && self.was_over {
+            // Whoever launched it has seen to it, or the next full look will.
+            self.forget(now);
+            return None;
+        }
+        if !self.is_mine && lasted < STAND_IN {
+            return None;
+        }
+        self.told = Told::Gone;
+        Some(self.ended(attempt, self.explained(end), Stage::Gone))
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.told = Told::Forgotten;
+        self.asked_at = Some(now);
+        self.sighting.pods.retain(|pod| !pod.is_over);
+    }
+
+    fn has_job_to_delete(&self) -> bool {
+        self.sighting.job.as_ref().is_some_and(|job| !job.is_deleting)
+    }
+
+    fn has_live_pod(&self) -> bool {
+        self.sighting.pods.iter().any(|pod| !pod.is_over)
+    }
+
+    fn ended(&self, attempt: AttemptId, end: End, stage: Stage) -> News {
+        News::Ended(Ended { tenant: self.tenant.clone(), attempt, end, stage })
     }
 
     /// Only whoever launched it notes why it waits, or everybody when that one may be gone.
@@ -418,9 +477,9 @@ mod tests {
             self.board.tick(self.now);
         }
 
-        fn end(&mut self) -> Option<(End, bool)> {
+        fn end(&mut self) -> Option<(End, Stage)> {
             match self.board.next_news()? {
-                News::Ended(ended) => Some((ended.end, ended.is_gone)),
+                News::Ended(ended) => Some((ended.end, ended.stage)),
                 News::Waiting { .. } => self.end(),
             }
         }
@@ -439,9 +498,14 @@ mod tests {
         scene.pod(Container::Running);
         assert_eq!(scene.live(), 1);
         scene.ends_well();
-        assert_eq!(scene.end(), Some((End::Reported, true)));
-        assert_eq!((scene.live(), scene.board.held().len()), (0, 1), "its end is to be recorded");
-        assert_eq!(scene.board.forget(scene.attempt, scene.now).as_deref(), Some(NAMESPACE));
+        assert_eq!(scene.end(), Some((End::Reported, Stage::Over)));
+        assert_eq!(scene.live(), 1, "its end is to be recorded, and its Job is there");
+        assert_eq!(scene.board.let_go(scene.attempt, scene.now), Some((NAMESPACE.to_owned(), false)));
+        assert_eq!(scene.board.let_go(scene.attempt, scene.now).map(|_| ()), Some(()), "asking again does no harm");
+        scene.job(None);
+        assert_eq!(scene.end(), Some((End::Reported, Stage::Gone)));
+        assert_eq!((scene.live(), scene.board.held().len()), (0, 1), "its berth is to be given back");
+        scene.board.forget(scene.attempt, scene.now);
         assert!(scene.board.held().is_empty());
     }
 
@@ -450,8 +514,10 @@ mod tests {
         let mut scene = Scene::mine();
         scene.ends_well();
         assert!(scene.end().is_some());
-        scene.board.forget(scene.attempt, scene.now);
+        scene.board.let_go(scene.attempt, scene.now);
         scene.job(None);
+        assert!(scene.end().is_some());
+        scene.board.forget(scene.attempt, scene.now);
         scene.ends_well();
         scene.pass(10);
         assert_eq!((scene.end(), scene.board.held().len()), (None, 0));
@@ -470,9 +536,19 @@ mod tests {
         scene.pass(1);
         assert_eq!(scene.end(), None, "whoever launched it sees to it");
         scene.pass(1);
-        assert_eq!(scene.end(), Some((End::Reported, true)));
+        assert_eq!(scene.end(), Some((End::Reported, Stage::Over)));
         scene.pass(100);
         assert_eq!(scene.end(), None, "once");
+    }
+
+    #[test]
+    fn what_another_worker_has_seen_to_is_no_news() {
+        let mut scene = Scene::new();
+        scene.job(Some(JobSight::default()));
+        scene.ends_well();
+        scene.job(None);
+        scene.pass(10);
+        assert_eq!((scene.end(), scene.live(), scene.board.held().len()), (None, 0, 0));
     }
 
     #[test]
@@ -490,7 +566,7 @@ mod tests {
         scene.board.complete(Kind::Jobs, &none, Some("elsewhere"), now, now);
         assert_eq!((scene.end(), scene.live()), (None, 1), "nobody looked where it is");
         scene.board.complete(Kind::Jobs, &none, None, now, now);
-        assert!(matches!(scene.end(), Some((End::Lost(reason), true)) if reason.code == "job_deleted"));
+        assert!(matches!(scene.end(), Some((End::Lost(reason), Stage::Gone)) if reason.code == "job_deleted"));
     }
 
     #[test]
@@ -512,17 +588,16 @@ mod tests {
         scene.pod(Container::Waiting { reason: "ErrImageNeverPull".into(), message: "x".into() });
         let end = scene.end();
         assert!(
-            matches!(&end, Some((End::NotStarted { reason, retryable: false }, false)) if reason.code == "image_not_found"),
+            matches!(&end, Some((End::NotStarted { reason, retryable: false }, Stage::Doomed)) if reason.code == "image_not_found"),
             "{end:?}"
         );
         assert_eq!(scene.live(), 1);
-        assert_eq!(scene.board.stop(scene.attempt, StopCause::Over, scene.now).as_deref(), Some(NAMESPACE));
-        assert_eq!(scene.board.stop(scene.attempt, StopCause::Over, scene.now), None, "it is asked for");
+        assert_eq!(scene.board.let_go(scene.attempt, scene.now), Some((NAMESPACE.to_owned(), true)));
         scene.job(Some(JobSight { is_deleting: true, ..JobSight::default() }));
         let gone = PodSight { uid: "1".into(), is_scheduled: true, ..PodSight::default() };
         scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
         scene.job(None);
-        assert_eq!(scene.end(), Some((End::Stopped(StopCause::Over), true)));
+        assert_eq!(scene.end(), Some((End::Reported, Stage::Gone)), "that it failed is known");
     }
 
     #[test]
@@ -535,7 +610,7 @@ mod tests {
         scene.pass(19);
         assert_eq!(scene.end(), None);
         scene.pass(1);
-        assert!(matches!(scene.end(), Some((End::NotStarted { retryable: true, .. }, false))));
+        assert!(matches!(scene.end(), Some((End::NotStarted { retryable: true, .. }, Stage::Doomed))));
     }
 
     #[test]
@@ -556,14 +631,16 @@ mod tests {
         scene.job(None);
         let gone = PodSight { uid: "1".into(), ..PodSight::default() };
         scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
-        assert!(matches!(scene.end(), Some((End::NotStarted { reason, .. }, true)) if reason.code == "unschedulable"));
+        assert!(
+            matches!(scene.end(), Some((End::NotStarted { reason, .. }, Stage::Gone)) if reason.code == "unschedulable")
+        );
     }
 
     #[test]
     fn a_deletion_that_failed_is_asked_for_again() {
         let mut scene = Scene::mine();
         scene.ends_well();
-        scene.board.forget(scene.attempt, scene.now);
+        scene.board.let_go(scene.attempt, scene.now);
         assert!(scene.board.tick(scene.now + Duration::from_secs(60)).is_empty());
         assert_eq!(scene.board.tick(scene.now + Duration::from_secs(90)), [(scene.attempt, NAMESPACE.to_owned())]);
     }

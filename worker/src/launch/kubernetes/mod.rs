@@ -177,11 +177,16 @@ impl Launcher for KubernetesLauncher {
         .boxed()
     }
 
-    fn forget(&self, attempt: AttemptId) {
-        let left = self.board().forget(attempt, clock::now());
-        if let Some(place) = left {
-            self.deleter.delete(attempt, place, Deletion::PodsAfter);
+    fn let_go(&self, attempt: AttemptId) {
+        let left = self.board().let_go(attempt, clock::now());
+        self.look.seen.send_replace(());
+        if let Some((place, has_live_pod)) = left {
+            self.deleter.delete(attempt, place, if has_live_pod { Deletion::PodsFirst } else { Deletion::PodsAfter });
         }
+    }
+
+    fn forget(&self, attempt: AttemptId) {
+        self.board().forget(attempt, clock::now());
     }
 
     fn stop(&self, attempt: AttemptId, cause: StopCause) {

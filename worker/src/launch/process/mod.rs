@@ -15,7 +15,7 @@ pub(in crate::launch) use exit::{Status, judge};
 pub use leftovers::{leftovers, remove as remove_leftover};
 pub use spawn::Surroundings;
 
-use super::{Ended, LaunchError, LaunchOrder, Launcher, Needs, News, Reach, StopCause};
+use super::{Ended, LaunchError, LaunchOrder, Launcher, Needs, News, Reach, Stage, StopCause};
 use crate::backoff::Backoff;
 use crate::clock;
 use children::{Children, Orders};
@@ -139,7 +139,7 @@ async fn attend(shared: Arc<Shared>, mut child: Child, mut orders: Orders, tenan
     // The place is free before the end is told: whoever hears of it may launch at once.
     shared.children.gone();
     // Nobody observes any more only when this process ends.
-    let _ = shared.ends.send(Ended { tenant, attempt, end, is_gone: true }).await;
+    let _ = shared.ends.send(Ended { tenant, attempt, end, stage: Stage::Gone }).await;
     shared.children.told(serial);
 }
 

@@ -1,0 +1,83 @@
+{{/* What says where a pod runs, of a component's values. (root values component) */}}
+{{- define "roadstead.scheduling" -}}
+{{- with concat .root.Values.global.imagePullSecrets (.values.imagePullSecrets | default list) }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.topologySpreadConstraints }}
+{{- $constraints := list }}
+{{- range . }}
+{{- $constraints = append $constraints (merge (dict) . (dict "labelSelector" (dict "matchLabels" (include "roadstead.selector" $ | fromYaml)))) }}
+{{- end }}
+topologySpreadConstraints:
+  {{- toYaml $constraints | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A probe of a component's values; HTTP unless another handler is given. (probe path port) */}}
+{{- define "roadstead.probe" -}}
+{{- $probe := deepCopy .probe -}}
+{{- if not (or (hasKey $probe "httpGet") (hasKey $probe "exec") (hasKey $probe "tcpSocket") (hasKey $probe "grpc")) -}}
+{{- $_ := set $probe "httpGet" (dict "path" .path "port" .port) -}}
+{{- end -}}
+{{- toYaml $probe -}}
+{{- end -}}
+
+{{/* Metadata of a pod, without the chart's version: it would replace every pod, the database's too. (root component values checksums?) */}}
+{{- define "roadstead.podMetadata" -}}
+labels:
+  {{- include "roadstead.selector" . | nindent 2 }}
+  {{- with .root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- $annotations := merge (dict) (.checksums | default dict) .values.podAnnotations .root.Values.commonAnnotations }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The environment of the api, the worker and the migration: settings, then what is secret. (root values migrates?) */}}
+{{- define "roadstead.environment" -}}
+envFrom:
+  {{- with .root.Values.existingConfig.prefix }}
+  - configMapRef:
+      name: {{ . }}-api-config
+  - configMapRef:
+      name: {{ . }}-executor-config
+  {{- end }}
+  - configMapRef:
+      name: {{ include "roadstead.fullname" .root }}-config
+  {{- with .values.extraEnvFrom }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+env:
+  {{- include "roadstead.secretEnvs" . | nindent 2 }}
+  {{- with .values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* A rollout follows every change of what the pods were told. */}}
+{{- define "roadstead.checksums" -}}
+checksum/config: {{ include "roadstead.variables" . | sha256sum }}
+checksum/secrets: {{ include "roadstead.secrets" . | sha256sum }}
+{{- end -}}
