@@ -36,6 +36,7 @@ pub async fn measure(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
 /// An API and a worker with the Kubernetes launcher.
 struct Pair {
     url: String,
+    client: reqwest::Client,
     api: Child,
     worker: Child,
 }
@@ -72,11 +73,16 @@ impl Pair {
             }
             Ok(command.spawn()?)
         };
-        let pair = Self { api: start("roadstead-api")?, worker: start("roadstead-worker")?, url };
+        let pair = Self {
+            api: start("roadstead-api")?,
+            worker: start("roadstead-worker")?,
+            url,
+            client: reqwest::Client::new(),
+        };
         for port in [api_port, worker_port] {
             let ready = format!("http://127.0.0.1:{port}/readyz");
             until("readiness", async || {
-                Ok(stack.client.get(&ready).send().await.is_ok_and(|a| a.status().is_success()))
+                Ok(pair.client.get(&ready).send().await.is_ok_and(|a| a.status().is_success()))
             })
             .await?;
         }
@@ -94,7 +100,7 @@ impl Pair {
 
     async fn submit(&self, stack: &Stack, count: usize) -> anyhow::Result<()> {
         let batch: Vec<_> = (0..count).map(|_| stack::noop()).collect();
-        let request = stack.client.post(format!("{}/v1/executions/batch", self.url)).bearer_auth(&stack.ready.api_key);
+        let request = self.client.post(format!("{}/v1/executions/batch", self.url)).bearer_auth(&stack.ready.api_key);
         let answer = request.json(&json!({ "executions": batch })).send().await?;
         if !answer.status().is_success() {
             return Err(anyhow!("{}", answer.text().await?));
@@ -112,6 +118,7 @@ impl Pair {
 async fn creations(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Result<()> {
     let (mut ours, mut bare, mut micros) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
+        stack.reset().await?;
         let place = Place::make(client, &format!("create-{round}")).await?;
         let pair = Pair::start(stack, &place.name, Some("nobody")).await?;
         let before = cpu::seconds(&pair.processes(stack));
@@ -145,6 +152,7 @@ async fn creations(stack: &Stack, client: &Client, report: &mut Report) -> anyho
 async fn ends(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Result<()> {
     let (mut ours, mut bare, mut micros) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
+        stack.reset().await?;
         let place = Place::make(client, &format!("run-{round}")).await?;
         let pair = Pair::start(stack, &place.name, None).await?;
         let node = PlayedNode::start(
@@ -257,7 +265,7 @@ impl Place {
                     spec.selector = None;
                     if let Some(meta) = &mut spec.template.metadata {
                         meta.labels.iter_mut().for_each(|labels| {
-                            labels.retain(|name, _| name.starts_with("roadstead.dev") || name.starts_with("app."))
+                            labels.retain(|name, _| name.starts_with("roadstead.dev") || name.starts_with("app."));
                         });
                     }
                 }

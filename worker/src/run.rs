@@ -3,7 +3,7 @@
 use crate::dispatch::Dispatcher;
 use crate::launch::Plan;
 use crate::launch::process;
-use crate::supervise::{Supervisor, presence, settle};
+use crate::supervise::{Supervisor, news, presence};
 use crate::worker::{Freed, Judged, Pulse, Settings, Worker};
 use crate::{backoff::Backoff, health, identity, shutdown};
 use anyhow::Context;
@@ -75,7 +75,7 @@ async fn work(worker: &Arc<Worker>, stop: &CancellationToken, over: &Cancellatio
     }
     let (reclaimer, reclaimed) = mpsc::channel(1);
     let supervisor = tokio::spawn(Supervisor::new(Arc::clone(worker), reclaimer).run(stop.clone()));
-    let ends = tokio::spawn(settle::hear_news(Arc::clone(worker), over.clone()));
+    let ends = tokio::spawn(news::hear(Arc::clone(worker), over.clone()));
     let presence = tokio::spawn(presence::run(Arc::clone(worker), over.clone()));
     Dispatcher::new(Arc::clone(worker), reclaimed).run(stop.clone()).await;
     over.cancel();

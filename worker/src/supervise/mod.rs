@@ -4,6 +4,7 @@
 //! harm; an unknown is left alone; without work there is no turn but one look an interval.
 
 pub mod lease;
+pub mod news;
 pub mod presence;
 mod promote;
 mod reclaim;

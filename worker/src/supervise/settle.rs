@@ -4,16 +4,15 @@
 //! one that holds nothing. Whose attempt it is, and whether its end still means something, the store decides.
 
 use crate::backoff::Backoff;
-use crate::launch::{End, Ended, News, Reach, Stage, StopCause};
+use crate::launch::{End, Ended, Reach, Stage, StopCause};
 use crate::trouble::Complaint;
 use crate::worker::Worker;
-use futures_util::FutureExt;
 use metrics::counter;
 use roadstead_backend::objects::{ObjectsError, Store, layout};
+use roadstead_backend::store::claim;
 use roadstead_backend::store::overdue::{self, Berthed, Late, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, live, settle_one};
 use roadstead_backend::store::{Connection, StoreResult};
-use roadstead_backend::store::{claim, launch};
 use roadstead_backend::telemetry::metrics::EXECUTIONS_FINISHED_TOTAL;
 use roadstead_domain::attempt::protocol::Finish;
 use roadstead_domain::execution::{Reason, State};
@@ -22,7 +21,6 @@ use slog::{error, info, warn};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
 /// A finish without its result, for 256 steps and 10,000 artifacts, is far below this.
 const MAX_OUTCOME_BYTES: u64 = 16 << 20;
@@ -31,52 +29,6 @@ const OUTCOME_PATIENCE: Duration = Duration::from_secs(120);
 const MAX_OVERDUE: i64 = 256;
 /// PostgreSQL's word for when a Job was launched comes from a clock of its own, and a moment after the Job was created.
 const LOOK_MARGIN: Duration = Duration::from_secs(2);
-
-/// Hears what is new of the attempts until `stop`. The berths of those that are gone go to the dispatcher to give back; others are settled.
-pub async fn hear_news(worker: Arc<Worker>, stop: CancellationToken) {
-    loop {
-        let first = tokio::select! { () = stop.cancelled() => return, news = worker.launcher.observe() => news };
-        let mut reported = Vec::new();
-        for news in std::iter::once(first).chain(std::iter::from_fn(|| worker.launcher.observe().now_or_never())) {
-            match news {
-                News::Ended(ended) if ended.end == End::Reported && ended.stage == Stage::Gone => {
-                    worker.freed.push(ended);
-                }
-                News::Ended(ended) if ended.end == End::Reported => reported.push(ended),
-                News::Ended(ended) => worker.settle(ended),
-                News::Waiting { tenant, attempt, reason } => {
-                    if let Err(error) = note_waiting(&worker, &tenant, attempt, &reason).await {
-                        // The end will say it.
-                        info!(worker.log_of(&tenant, attempt), "why it waits can't be noted"; "error" => %error);
-                    }
-                }
-            }
-        }
-        if !reported.is_empty() {
-            let_go(&worker, reported).await;
-        }
-    }
-}
-
-/// Lets go those whose report is recorded, which is nearly always all.
-async fn let_go(worker: &Arc<Worker>, reported: Vec<Ended>) {
-    let attempts: Vec<AttemptId> = reported.iter().map(|ended| ended.attempt).collect();
-    let unrecorded: StoreResult<HashSet<AttemptId>> = async {
-        let live = live(&mut *worker.database.get().await?, &attempts, &worker.observer()).await?;
-        Ok(live.into_iter().map(|live| live.id).collect())
-    }
-    .await;
-    for ended in reported {
-        match &unrecorded {
-            Ok(unrecorded) if !unrecorded.contains(&ended.attempt) => worker.launcher.let_go(ended.attempt),
-            _ => worker.settle(ended),
-        }
-    }
-}
-
-async fn note_waiting(worker: &Worker, tenant: &str, attempt: AttemptId, reason: &Reason) -> StoreResult<()> {
-    launch::note_waiting(&mut *worker.database.get().await?, tenant, attempt, reason).await
-}
 
 /// Settles one attempt that this worker saw end. Tries until it is done: nothing of the attempt is alive, and only the lease's end would
 /// tell anybody else.

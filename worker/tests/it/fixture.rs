@@ -14,7 +14,7 @@ use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_worker::dispatch::Dispatcher;
 use roadstead_worker::launch::{End, Ended, LaunchError, LaunchOrder, Launcher, Needs, News, Reach, Stage, StopCause};
-use roadstead_worker::supervise::{Supervisor, presence, settle};
+use roadstead_worker::supervise::{Supervisor, news, presence};
 use roadstead_worker::worker::{Freed, Judged, Pulse, Settings, Worker};
 use slog::{Discard, Logger, o};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -116,7 +116,7 @@ impl World {
         let (stop, over, mut rooms) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
         let (reclaimer, reclaimed) = mpsc::channel(1);
         rooms.spawn(Supervisor::new(Arc::clone(&worker), reclaimer).run(stop.clone()));
-        rooms.spawn(settle::hear_news(Arc::clone(&worker), over.clone()));
+        rooms.spawn(news::hear(Arc::clone(&worker), over.clone()));
         rooms.spawn(presence::run(Arc::clone(&worker), over.clone()));
         let dispatching = Dispatcher::new(Arc::clone(&worker), reclaimed).run(stop.clone());
         rooms.spawn(async move {

@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_domain::workflow::Resources;
+use serde::Deserialize;
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -32,11 +33,13 @@ pub async fn launched(connection: &mut Connection, worker: &str, attempts: &[Att
     Ok(())
 }
 
-/// What an attempt asks of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an attempt asks of a cluster: a part of its definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Demand {
     /// `None`: its workflow names none.
+    #[serde(default)]
     pub image: Option<String>,
+    #[serde(default)]
     pub resources: Resources,
 }
 
@@ -45,18 +48,15 @@ struct DemandRow {
     #[diesel(sql_type = SqlUuid)]
     execution_id: Uuid,
     #[diesel(sql_type = Nullable<Text>)]
-    image: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    resources: Option<String>,
+    definition: Option<String>,
 }
 
-/// `json`, not `jsonb`: a definition may hold what that one refuses.
+/// The definitions are read here: PostgreSQL's JSON refuses what one may hold (U+0000).
 const DEMANDS: &str = "
-SELECT e.id AS execution_id, d.definition ->> 'image' AS image, (d.definition -> 'resources')::text AS resources
+SELECT e.id AS execution_id, COALESCE(e.spec, w.definition) AS definition
 FROM UNNEST({}::text[], {}::uuid[]) AS i (tenant, id)
 JOIN executions e ON e.tenant = i.tenant AND e.id = i.id
-LEFT JOIN workflows w ON w.tenant = e.tenant AND w.name = e.workflow AND w.version = e.version,
-LATERAL (SELECT COALESCE(e.spec, w.definition)::json AS definition) AS d";
+LEFT JOIN workflows w ON w.tenant = e.tenant AND w.name = e.workflow AND w.version = e.version";
 
 /// What the executions' definitions ask of a cluster.
 pub async fn demands(
@@ -72,38 +72,39 @@ pub async fn demands(
         .into_iter()
         .map(|row| {
             // Definitions were checked before they were stored.
-            let resources = row.resources.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-            (ExecutionId(row.execution_id), Demand { image: row.image, resources })
+            let demand = row.definition.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            (ExecutionId(row.execution_id), demand)
         })
         .collect())
 }
 
+/// Why a launched attempt has not started yet.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    pub tenant: String,
+    pub attempt: AttemptId,
+    pub reason: Reason,
+}
+
 const NOTE_WAITING: &str = "
 WITH noted AS (
-    UPDATE executions SET reason_code = {}, reason_message = {}
-    WHERE tenant = {} AND id = {} AND attempt = {} AND state = 'launching'
-      AND (reason_code, reason_message) IS DISTINCT FROM ({}::text, {}::text)
-    RETURNING id, attempt, reason_code, reason_message
+    UPDATE executions e SET reason_code = i.reason_code, reason_message = i.reason_message
+    FROM UNNEST({}::text[], {}::uuid[], {}::int[], {}::text[], {}::text[]) AS i (tenant, id, attempt, reason_code, reason_message)
+    WHERE e.tenant = i.tenant AND e.id = i.id AND e.attempt = i.attempt AND e.state = 'launching'
+      AND (e.reason_code, e.reason_message) IS DISTINCT FROM (i.reason_code, i.reason_message)
+    RETURNING e.id, e.attempt, e.reason_code, e.reason_message
 )
 INSERT INTO execution_events (execution_id, kind, attempt, detail)
 SELECT id, 'waiting', attempt, reason_code || ': ' || reason_message FROM noted";
 
-/// Notes why a launched attempt has not started yet. Means nothing once it has.
-pub async fn note_waiting(
-    connection: &mut Connection,
-    tenant: &str,
-    attempt: AttemptId,
-    reason: &Reason,
-) -> StoreResult<()> {
-    let (code, message) = (bounded(&reason.code), bounded(&reason.message));
+/// Notes why launched attempts have not started yet. Means nothing of those that have.
+pub async fn note_waiting(connection: &mut Connection, waiting: &[Waiting]) -> StoreResult<()> {
     statement(NOTE_WAITING)
-        .bind::<Text, _>(code.clone())
-        .bind::<Text, _>(message.clone())
-        .bind::<Text, _>(tenant.to_owned())
-        .bind::<SqlUuid, _>(attempt.execution_id.0)
-        .bind::<Integer, _>(attempt.attempt)
-        .bind::<Text, _>(code)
-        .bind::<Text, _>(message)
+        .bind::<Array<Text>, Vec<String>>(waiting.iter().map(|w| w.tenant.clone()).collect())
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(waiting.iter().map(|w| w.attempt.execution_id.0).collect())
+        .bind::<Array<Integer>, Vec<i32>>(waiting.iter().map(|w| w.attempt.attempt).collect())
+        .bind::<Array<Text>, Vec<String>>(waiting.iter().map(|w| bounded(&w.reason.code)).collect())
+        .bind::<Array<Text>, Vec<String>>(waiting.iter().map(|w| bounded(&w.reason.message)).collect())
         .execute(connection)
         .await?;
     Ok(())

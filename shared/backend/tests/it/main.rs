@@ -2,6 +2,7 @@
 
 #![recursion_limit = "256"]
 
+mod cluster;
 mod connections;
 mod dispatch;
 mod fixture;

@@ -1,0 +1,111 @@
+//! What the store knows of attempts in a cluster: what they ask for, why they wait, and whose word counts when they are seen or not.
+
+use crate::fixture::*;
+use roadstead_backend::store::launch::{self, Waiting, demands, note_waiting};
+use roadstead_backend::store::settle::{Observer, live};
+use roadstead_backend::store::{claim, installation, overdue, query};
+use roadstead_domain::attempt::protocol::Status;
+use roadstead_domain::execution::Reason;
+use roadstead_domain::ids::{AttemptId, ExecutionId};
+use std::time::Duration;
+
+const SPEC: &str =
+    r#"{"image":"python:3","steps":[{"id":"a","command":["x\u0000"]}],"resources":{"cpu":"2","memory":"1Gi"}}"#;
+
+fn waiting(attempt: AttemptId, code: &str, message: &str) -> Waiting {
+    Waiting { tenant: "t".into(), attempt, reason: Reason::new(code, message) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_says_what_it_asks_of_a_cluster_wherever_it_is() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let mut own = execution();
+    own.spec = Some(SPEC.to_owned());
+    let own = submitted(c, own).await;
+    let named = submitted(c, execution()).await;
+    sql(
+        c,
+        &format!(
+            "INSERT INTO workflows (tenant, name, version, digest, definition) VALUES ('t', 'w', 7, '\\x00', '{}')",
+            r#"{"image":"named:1","steps":[]}"#
+        ),
+    )
+    .await;
+    sql(c, &format!("UPDATE executions SET spec = NULL, workflow = 'w', version = 7 WHERE id = '{named}'")).await;
+    let wanted = [("t".to_owned(), own), ("t".to_owned(), named), ("t".to_owned(), ExecutionId::new())];
+    let found = demands(c, &wanted).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[&own].image.as_deref(), Some("python:3"));
+    assert_eq!(
+        (found[&own].resources.cpu.as_deref(), found[&own].resources.ephemeral_storage.as_deref()),
+        (Some("2"), None)
+    );
+    assert_eq!((found[&named].image.as_deref(), found[&named].resources.is_empty()), (Some("named:1"), true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_it_waits_is_noted_while_it_waits_and_no_longer() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    let stale = AttemptId { attempt: 7, ..attempt };
+    note_waiting(c, &[waiting(attempt, "unschedulable", "0/3 nodes"), waiting(stale, "image_pulling", "x")])
+        .await
+        .unwrap();
+    note_waiting(c, &[waiting(attempt, "unschedulable", "0/3 nodes")]).await.unwrap();
+    let noted = query::get(c, "t", id).await.unwrap().unwrap();
+    assert_eq!(noted.reason, Some(Reason::new("unschedulable", "0/3 nodes")));
+    let told = query::events(c, "t", id).await.unwrap();
+    assert_eq!(told.iter().filter(|event| event.kind == "waiting").count(), 1, "the same is told once: {told:?}");
+    ask_start(c, attempt, CREDENTIAL, SESSION).await;
+    assert_eq!(query::get(c, "t", id).await.unwrap().unwrap().reason, None, "it has started");
+    note_waiting(c, &[waiting(attempt, "unschedulable", "late")]).await.unwrap();
+    assert_eq!(query::get(c, "t", id).await.unwrap().unwrap().reason, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_looks_at_the_cluster_speaks_for_every_worker() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    assert!(live(c, &[attempt], &by("another")).await.unwrap().is_empty());
+    assert_eq!(live(c, &[attempt], &Observer::Anyone).await.unwrap().len(), 1);
+    assert!(overdue::surplus(c, &Observer::Anyone, &[attempt]).await.unwrap().is_empty());
+    assert_eq!(overdue::surplus(c, &by("another"), &[attempt]).await.unwrap(), [attempt]);
+    report(c, attempt, SESSION, Status::Succeeded).await;
+    assert!(claim::release(c, &by("another"), &[attempt]).await.unwrap().is_empty());
+    assert!(claim::release(c, &Observer::Anyone, &[attempt]).await.unwrap().contains(&attempt));
+    assert_eq!(
+        overdue::surplus(c, &Observer::Anyone, &[attempt]).await.unwrap(),
+        [attempt],
+        "nothing of it should be alive"
+    );
+    let unknown = AttemptId { execution_id: ExecutionId::new(), attempt: 1 };
+    assert_eq!(overdue::surplus(c, &Observer::Anyone, &[unknown]).await.unwrap(), [unknown]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_a_berth_is_looked_for_once_it_was_launched_before_the_look() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    sql(c, "UPDATE attempts SET claimed_at = claimed_at - interval '1 minute'").await;
+    assert!(overdue::berthed(c, Duration::from_secs(2)).await.unwrap().is_empty(), "nobody says that it was launched");
+    launch::launched(c, "worker-1", &[attempt]).await.unwrap();
+    assert!(overdue::berthed(c, Duration::from_secs(2)).await.unwrap().is_empty(), "it was launched after the look");
+    sql(c, "UPDATE attempts SET launched_at = launched_at - interval '3 seconds'").await;
+    assert_eq!(overdue::berthed(c, Duration::from_secs(2)).await.unwrap()[0].attempt, attempt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_is_its_database() {
+    let (one, other) = (database().await, database().await);
+    let of = async |database: &roadstead_backend::store::Database| {
+        installation::id(&mut database.get().await.unwrap()).await.unwrap()
+    };
+    assert_eq!(of(&one).await, of(&one).await);
+    assert_ne!(of(&one).await, of(&other).await);
+}
