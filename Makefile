@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate bench compose-check clean-dev
+.PHONY: help run build test check generate bench compose-check e2e roll clean-dev
 
 CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/roadstead
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -19,12 +19,22 @@ endif
 export CC_$(subst -,_,$(MUSL)) := gcc
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Build, then run the whole stack with a sample until Ctrl-C (ARGS="--port 9000 …")
+ifeq ($(LAUNCHER),kubernetes)
+run:
+	@scripts/ensure-tools.sh rust compiler
+	cargo build --release --locked -p roadstead-cli
+	@exec scripts/e2e/play.sh
+else
+run: ## Build, then run the whole stack with a sample until Ctrl-C (ARGS="--port 9000 …"; LAUNCHER=kubernetes: in a cluster)
 	@scripts/ensure-tools.sh
 	@$(MAKE) --no-print-directory build
 	@exec $(TARGET)/release/roadstead dev $(ARGS)
+endif
+
+roll: ## Build, then replace the programs in the cluster of `make run LAUNCHER=kubernetes` (ARGS="worker")
+	@scripts/e2e/roll.sh $(ARGS)
 
 build: ## Build all four programs into target/release/
 	@scripts/ensure-tools.sh rust compiler
@@ -53,6 +63,10 @@ bench: ## Measure, each figure beside its control: a table and JSON (ARGS="--hel
 compose-check: ## Prove docker-compose.yml on a real engine, with stand-ins for images that can't be pulled
 	@scripts/ensure-tools.sh rust
 	@scripts/compose-check.sh
+
+e2e: ## Prove everything on a real Kubernetes: cluster, chart, example, upgrade, uninstallation (root)
+	@scripts/ensure-tools.sh rust compiler
+	@scripts/e2e.sh
 
 clean-dev: ## Remove what `make run` keeps in .dev/, unless it is running
 	@[ ! -e .dev/lock ] || flock --nonblock .dev/lock true || { echo 'roadstead dev is running here: stop it first' >&2; exit 1; }

@@ -13,6 +13,7 @@ if docker info >/dev/null 2>&1; then engine_was_running=yes; fi
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+. scripts/api.sh
 
 free_port() {
   local port
@@ -39,55 +40,6 @@ finish() {
   compose down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true
   [ -n "$engine_was_running" ] || scripts/compose/standins.sh stop
   exit $status
-}
-
-# --- the API by curl: nothing else has to be built on this machine -----------------------------------------------------------
-
-api() { # method path [curl's arguments]
-  local method=$1 path=$2
-  shift 2
-  curl --silent --show-error --fail-with-body --max-time 60 --request "$method" --header "Authorization: Bearer $KEY" "$@" "$URL$path"
-}
-
-# Of a JSON document, every "name": "value" with that name; nothing is an answer too.
-strings() { grep -oE "\"$1\" ?: ?\"[^\"]*\"" || true; }
-field() { strings "$1" | awk -F '"' 'NR == 1 { print $4 }'; }
-
-wait_for_success() { # execution
-  local state
-  for _ in $(seq 1 6); do
-    state=$(api GET "/executions/$1?wait=20s" | field state)
-    case $state in
-      succeeded) return ;;
-      failed | timed_out | cancelled) break ;;
-    esac
-  done
-  api GET "/executions/$1" >&2
-  fail "the execution $1 is $state"
-}
-
-run_example() {
-  local body
-  api PUT /workflows/word-count --header 'Content-Type: application/yaml' --data-binary @examples/word-count/workflow.yaml >/dev/null
-  body=$(mktemp)
-  { printf '{"workflow":"word-count","input":'; cat examples/word-count/input.json; printf '}'; } >"$body"
-  example=$(api POST /executions --header 'Content-Type: application/json' --data-binary @"$body" | field id)
-  rm -f "$body"
-  [ -n "$example" ] || fail "the submission has no id"
-  wait_for_success "$example"
-  result=$(api GET "/executions/$example/result")
-  [ -n "$result" ] || fail "the result is empty"
-  printf '%s\n' "$result" | cut -c 1-300
-}
-
-# The presigned link that the API answers with works from this machine.
-read_artifact() {
-  local path bytes
-  path=$(api GET "/executions/$example/artifacts" | field path)
-  [ -n "$path" ] || fail "the example left no artifacts"
-  bytes=$(api GET "/executions/$example/artifacts/$path" --location | wc -c)
-  [ "$bytes" -gt 0 ] || fail "the artifact $path is empty"
-  echo "artifact $path: $bytes bytes"
 }
 
 # --- the cap -----------------------------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@
 #
 #   standins.sh engine    a Docker engine with compose and buildx, installed and started if there is none (root)
 #   standins.sh images    every image that is neither here nor can be pulled (STANDINS=1: without trying to pull)
+#   standins.sh lab       the same, and what the chart and the examples name beside
 #   standins.sh clean     remove the stand-ins
 #   standins.sh stop      stop the engine that `engine` started
 set -euo pipefail
 cd "$(dirname "$0")"
 
 readonly POSTGRES=postgres:17-alpine REDIS=redis:8-alpine RUNTIME=debian:bookworm-slim RUST=rust:1.95-bookworm
+readonly EXAMPLE=debian:12-slim PGBOUNCER=edoburu/pgbouncer:v1.24.1-p1
 readonly S3_VERSION=v1.8.0
 readonly S3=versity/versitygw:$S3_VERSION
 readonly LABEL=org.roadstead.standin
@@ -21,6 +23,7 @@ mkdir -p "$WORK"
 say() { printf 'standins: %s\n' "$*" >&2; }
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 label_of() { docker image inspect --format "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
+is_standin() { [ -n "$(label_of "$1" $LABEL)" ]; }
 
 # --- the engine ------------------------------------------------------------------------------------------------------------
 
@@ -112,7 +115,7 @@ upstream() { # image
 }
 
 rootfs() { # suite image packages...
-  local suite=$1 image=$2
+  local suite=$1 image=$2 path without_jit=()
   shift 2
   has_image "$image" && return
   say "$image from Debian $suite"
@@ -120,9 +123,13 @@ rootfs() { # suite image packages...
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
   fi
+  # PostgreSQL's JIT is half of its size, and this stack turns it off.
+  for path in '*/libLLVM*' '*/libz3*' 'postgresql/*/lib/llvmjit*' 'postgresql/*/lib/bitcode/*'; do
+    without_jit+=(--dpkgopt="path-exclude=/usr/lib/$path")
+  done
   sources_for "$suite" | mmdebstrap --quiet --variant=minbase --include="$(IFS=,; echo "$*")" \
     --aptopt='APT::Install-Recommends "false"' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/doc/*' "${without_jit[@]}" \
     --customize-hook='rm -rf "$1"/var/lib/postgresql/*/main "$1"/var/cache/apt' "$suite" - - \
     | docker import -c "LABEL $LABEL=1" -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
       - "$image" >/dev/null
@@ -137,11 +144,13 @@ redis() { services_base && build -t "$REDIS" redis; }
 
 s3() {
   services_base
-  local context=$WORK/s3
+  local context=$WORK/s3-$S3_VERSION
   mkdir -p "$context"
   cp s3/Dockerfile s3/entrypoint.sh "$context/"
-  say "$S3 from its Go module"
-  GOBIN=$context CGO_ENABLED=0 go install "github.com/versity/versitygw/cmd/versitygw@$S3_VERSION"
+  if [ ! -x "$context/versitygw" ]; then
+    say "$S3 from its Go module"
+    GOBIN=$context CGO_ENABLED=0 go install "github.com/versity/versitygw/cmd/versitygw@$S3_VERSION"
+  fi
   build -t "$S3" "$context"
 }
 
@@ -177,16 +186,27 @@ rust() {
   tar -C "$registry" --exclude=./src -cf "$context/registry.tar" .
   printf 'FROM standin/toolchain:bookworm\nADD registry.tar /usr/local/cargo/registry/\n' >"$context/Dockerfile"
   build --label "$LABEL.lock=$lock" -t "$RUST" "$context"
-  docker image prune --force --filter "label=$LABEL" >/dev/null # the one before
+  # The one before, and what was built with it.
+  docker image prune --force --filter "label=$LABEL" >/dev/null
+  docker builder prune --all --force --filter type=regular --filter until=24h >/dev/null
   rm -rf "$context"
 }
 
+# A stand-in that is here already may be of an older recipe.
+needs_standin() { ! upstream "$1" || is_standin "$1"; } # image
+
 images() {
-  upstream "$POSTGRES" || postgres
-  upstream "$REDIS" || redis
-  upstream "$S3" || s3
-  upstream "$RUNTIME" || rootfs bookworm "$RUNTIME" ca-certificates
-  if ! upstream "$RUST" || [ -n "$(label_of $RUST $LABEL)" ]; then rust; fi
+  if needs_standin "$POSTGRES"; then postgres; fi
+  if needs_standin "$REDIS"; then redis; fi
+  if needs_standin "$S3"; then s3; fi
+  if needs_standin "$RUNTIME"; then rootfs bookworm "$RUNTIME" ca-certificates; fi
+  if needs_standin "$RUST"; then rust; fi
+}
+
+lab() {
+  images
+  if needs_standin "$PGBOUNCER"; then rootfs trixie "$PGBOUNCER" pgbouncer; fi
+  if needs_standin "$EXAMPLE"; then docker tag "$RUNTIME" "$EXAMPLE"; fi
 }
 
 clean() {
@@ -194,6 +214,6 @@ clean() {
 }
 
 case "${1:-}" in
-  engine | images | clean | stop) "$1" ;;
-  *) sed -n '2,10p' "$0" >&2; exit 2 ;;
+  engine | images | lab | clean | stop) "$1" ;;
+  *) sed -n '2,11p' "$0" >&2; exit 2 ;;
 esac

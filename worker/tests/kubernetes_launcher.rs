@@ -158,6 +158,7 @@ fn order() -> LaunchOrder {
         attempt: AttemptId { execution_id: ExecutionId::new(), attempt: 1 },
         credential: None,
         demand: Some(Demand::default()),
+        is_taken_over: false,
         timeout: Duration::from_secs(60),
     }
 }

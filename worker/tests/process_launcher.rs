@@ -51,6 +51,7 @@ fn order() -> LaunchOrder {
         attempt: AttemptId { execution_id: ExecutionId::new(), attempt: 1 },
         credential: Some(Credential { token: "hush".to_owned(), hash: Vec::new() }),
         demand: None,
+        is_taken_over: false,
         timeout: Duration::from_secs(60),
     }
 }

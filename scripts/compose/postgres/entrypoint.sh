@@ -1,10 +1,10 @@
 #!/bin/bash
-# The part of the upstream entrypoint that docker-compose.yml uses: POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, further
+# The part of the upstream entrypoint that docker-compose.yml and the chart use: POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, further
 # `postgres -c name=value` arguments; as root it only makes the folders postgres's own, then steps down and starts over.
 set -euo pipefail
 if [ "$1" != postgres ]; then exec "$@"; fi
+mkdir -p "$PGDATA"
 if [ "$(id -u)" = 0 ]; then
-  mkdir -p "$PGDATA"
   chown postgres:postgres "$PGDATA" /var/run/postgresql
   exec setpriv --reuid=postgres --regid=postgres --init-groups "$0" "$@"
 fi

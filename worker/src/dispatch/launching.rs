@@ -55,6 +55,7 @@ pub async fn ordered(
                 attempt: claimed.attempt,
                 credential,
                 demand: demands.remove(&claimed.attempt.execution_id),
+                is_taken_over: false,
                 timeout: claimed.timeout,
             };
             (claimed, Some(order))
@@ -142,7 +143,7 @@ pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) ->
         }
         Err(LaunchError::Refused { reason, retryable }) => {
             counter!(LAUNCH_FAILURES_TOTAL, "reason" => reason.code.clone()).increment(1);
-            worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable }, stage: Stage::Gone });
+            worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable }, stage: Stage::Refused });
             Launched::Failed
         }
         Err(LaunchError::Unknown(why)) => {

@@ -35,6 +35,8 @@ pub struct LaunchOrder {
     pub credential: Option<Credential>,
     /// What its workflow asks of a cluster; for launchers that want to know.
     pub demand: Option<Demand>,
+    /// Somebody else may have launched it, or begun to.
+    pub is_taken_over: bool,
     /// The run deadline, which the executor keeps by itself.
     pub timeout: Duration,
 }
@@ -76,6 +78,8 @@ pub struct Ended {
 /// How far an end has come. What is not gone yet is told again when it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Its launch was refused: of this launch there is nothing.
+    Refused,
     /// It can't start any more, unless it has by now.
     Doomed,
     /// Nothing of it runs. What is left of it holds its berth until it is let go.
@@ -155,8 +159,8 @@ pub trait Launcher: Send + Sync {
     /// It is gone, and its berth is free: nobody wants to hear of it any more.
     fn forget(&self, _attempt: AttemptId) {}
 
-    /// Ends an attempt that this launcher holds; its end is observed as any other.
-    fn stop(&self, attempt: AttemptId, cause: StopCause);
+    /// Ends an attempt that this launcher holds; its end is observed as any other. Answers whether that is begun now.
+    fn stop(&self, attempt: AttemptId, cause: StopCause) -> bool;
 
     /// Ends what is left of an attempt whose executor is silent, as far as it can be reached from here; `false`: something of it does not end.
     fn end_strays(&self, attempt: AttemptId, cause: StopCause) -> BoxFuture<'_, bool>;

@@ -54,7 +54,7 @@ pub async fn launch_abandoned(worker: &Arc<Worker>, connection: &mut Connection)
         warn!(worker.log_of(&tenant, attempt), "took over a launch");
         let timeout = Duration::from_secs(timeout_seconds.unsigned_abs().into());
         let demand = demands.remove(&attempt.execution_id);
-        let order = LaunchOrder { tenant, attempt, credential, demand, timeout };
+        let order = LaunchOrder { tenant, attempt, credential, demand, is_taken_over: true, timeout };
         worker.settling.spawn(finish_launch(Arc::clone(worker), order, until));
     }
     Ok(())

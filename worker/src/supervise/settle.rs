@@ -27,6 +27,8 @@ const MAX_OUTCOME_BYTES: u64 = 16 << 20;
 /// How long an object store that can't be reached is asked for an outcome; then the attempt counts as lost.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(120);
 const MAX_OVERDUE: i64 = 256;
+/// The reason's code, as the Kubernetes launcher gives it.
+const NODE_LOST: &str = "node_lost";
 /// PostgreSQL's word for when a Job was launched comes from a clock of its own, and a moment after the Job was created.
 const LOOK_MARGIN: Duration = Duration::from_secs(2);
 
@@ -59,25 +61,24 @@ async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State
         return Ok(None);
     };
     drop(connection);
-    let end = match &ended.end {
-        // It looked as if it had not started, and had.
-        End::NotStarted { reason, .. } if ended.stage != Stage::Doomed && live_before.state == State::Running => {
-            &End::Lost(reason.clone())
+    let mut witness = witness(worker, &ended.tenant, ended.attempt, &ended.end).await;
+    if live_before.state == State::Running
+        && let Witness::StartFailed { reason, .. } = &witness
+    {
+        match &ended.end {
+            // It started at the last moment, and was ended as it was to be.
+            End::Stopped(_) if ended.stage != Stage::Refused => witness = Witness::Lost(reason.clone()),
+            // It has started, whatever this looked like: nobody saw its process end, so its lease is waited for.
+            _ => return Ok(None),
         }
-        end => end,
-    };
-    let witness = witness(worker, &ended.tenant, ended.attempt, end).await;
+    }
     let told = tell(&witness);
     let mut connection = worker.database.get().await?;
-    let state = settle_one(&mut connection, ended.attempt, &observer, witness, ended.stage == Stage::Gone).await?;
+    let state = settle_one(&mut connection, ended.attempt, &observer, witness, is_gone(ended)).await?;
     match state {
         Some(state) => note(worker, state).await,
-        // It was to fail at its start, and has started in between.
-        None if ended.stage == Stage::Doomed
-            && !live(&mut connection, &[ended.attempt], &observer).await?.is_empty() =>
-        {
-            return Ok(None);
-        }
+        // It lives on: it has started in between, for instance.
+        None if !live(&mut connection, &[ended.attempt], &observer).await?.is_empty() => return Ok(None),
         // Its own report came in between, which leaves the berth to whoever saw the end.
         None => {}
     }
@@ -85,9 +86,14 @@ async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State
     Ok(state.map(|state| (state, told)))
 }
 
+/// Nothing of it holds its berth.
+fn is_gone(ended: &Ended) -> bool {
+    matches!(ended.stage, Stage::Refused | Stage::Gone)
+}
+
 /// The attempt's end is recorded. What is gone needs no berth any more; what is not may go.
 async fn over(worker: &Worker, connection: &mut Connection, observer: &Observer, ended: &Ended) -> StoreResult<()> {
-    if ended.stage == Stage::Gone {
+    if is_gone(ended) {
         claim::release(connection, observer, &[ended.attempt]).await?;
         worker.launcher.forget(ended.attempt);
     } else {
@@ -122,9 +128,10 @@ async fn surplus(worker: &Worker, connection: &mut Connection, held: &[AttemptId
 }
 
 fn end(worker: &Worker, attempt: AttemptId, cause: StopCause) {
-    warn!(worker.log, "ending an attempt"; "execution_id" => %attempt.execution_id, "attempt" => attempt.attempt,
-          "why" => ?cause);
-    worker.launcher.stop(attempt, cause);
+    if worker.launcher.stop(attempt, cause) {
+        warn!(worker.log, "ending an attempt"; "execution_id" => %attempt.execution_id, "attempt" => attempt.attempt,
+              "why" => ?cause);
+    }
 }
 
 /// Settles attempts of a cluster that should be there and are not: somebody deleted their Jobs, or they ended while no worker was looking.
@@ -172,11 +179,13 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     // Its worker can't see to it. What still runs of it must not meet the next attempt.
     let is_cluster = worker.launcher.reach() == Reach::Cluster;
     let explained = worker.launcher.explain(attempt);
-    if (why == Overdue::Lease || is_cluster) && !worker.launcher.end_strays(attempt, cause(why)).await {
+    let has_ended = why != Overdue::Lease && !is_cluster || worker.launcher.end_strays(attempt, cause(why)).await;
+    // One that has not started can't start any more once this is settled: only its berth is waited for.
+    if !has_ended && why != Overdue::Start {
         error!(log, "what is left of an attempt can't be ended"; "why" => ?cause(why));
         return Ok(());
     }
-    let end = match (why, explained) {
+    let end = match (why, explained.clone()) {
         (Overdue::Start, Some(reason)) => End::NotStarted { reason, retryable: true },
         (Overdue::Lease, Some(reason)) => End::Lost(reason),
         _ => End::Stopped(cause(why)),
@@ -184,11 +193,18 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let witness = witness(worker, &late.tenant, attempt, &end).await;
     let told = tell(&witness);
     // An executor that still beats has its processes until its next heartbeat is refused.
-    let is_gone = why != Overdue::Run || is_cluster;
+    let is_gone = if is_cluster {
+        // What is left is told when it goes; from a node that is lost nobody will tell.
+        let is_out_of_reach = explained.is_some_and(|reason| reason.code == NODE_LOST);
+        has_ended && (is_out_of_reach || !worker.launcher.holds(attempt))
+    } else {
+        why != Overdue::Run
+    };
     let mut connection = worker.database.get().await?;
     if let Some(state) = settle_one(&mut connection, attempt, &Observer::Anyone, witness, is_gone).await? {
         info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
         note(worker, state).await;
+        worker.launcher.let_go(attempt);
     }
     Ok(())
 }

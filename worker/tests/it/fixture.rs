@@ -322,10 +322,12 @@ impl Launcher for Pretended {
         async move { News::Ended(self.untold.lock().await.recv().await.expect("it holds a sender")) }.boxed()
     }
 
-    fn stop(&self, attempt: AttemptId, cause: StopCause) {
-        if self.holds(attempt) {
+    fn stop(&self, attempt: AttemptId, cause: StopCause) -> bool {
+        let holds = self.holds(attempt);
+        if holds {
             self.end(attempt, End::Stopped(cause));
         }
+        holds
     }
 
     fn end_strays(&self, _attempt: AttemptId, _cause: StopCause) -> BoxFuture<'_, bool> {

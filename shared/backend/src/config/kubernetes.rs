@@ -64,6 +64,12 @@ pub fn read(reader: &mut Reader) -> Option<KubernetesConfig> {
         if namespace_objects_file.is_none() {
             reader.error("NAMESPACE_OBJECTS_FILE", "is required by NAMESPACE_POLICY=create");
         }
+        if namespace_template == "%s" {
+            reader.error(
+                "NAMESPACE_POLICY",
+                "can't be `create` when KUBERNETES_NAMESPACE is `%s` alone: a tenant could be named like somebody else's namespace",
+            );
+        }
         if !is_per_tenant(&namespace_template) {
             reader.error(
                 "NAMESPACE_POLICY",

@@ -74,7 +74,7 @@ FROM (SELECT a.tenant, a.execution_id, a.attempt, a.worker, a.started_at IS NOT 
       FROM attempts a JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
       WHERE a.released_at IS NULL AND a.finished_at IS NULL) AS live
 WHERE late_since < now()
-LIMIT {}";
+ORDER BY late_since LIMIT {}";
 
 pub async fn overdue(connection: &mut Connection, limit: i64) -> StoreResult<Vec<Late>> {
     let rows: Vec<OverdueRow> = statement(OVERDUE)
@@ -148,7 +148,7 @@ pub async fn surplus(
         .collect())
 }
 
-/// A launched attempt that holds a berth.
+/// An attempt that holds a berth.
 #[derive(Clone, Debug)]
 pub struct Berthed {
     pub tenant: String,
@@ -167,9 +167,11 @@ struct BerthedRow {
 
 const BERTHED: &str = "
 SELECT tenant, execution_id, attempt FROM attempts
-WHERE released_at IS NULL AND launched_at < now() - make_interval(secs => {})";
+WHERE released_at IS NULL AND COALESCE(launched_at, finished_at) < now() - make_interval(secs => {})
+  AND (finished_at IS NOT NULL OR lease_expires_at IS NULL OR lease_expires_at < now())";
 
-/// Attempts with a berth that were launched more than `ago` ago: as many as the cap at most.
+/// Attempts with a berth that were launched more than `ago` ago and are not heard of: as many as the cap at most. Whoever renews its lease lives,
+/// whether it is to be seen or not.
 pub async fn berthed(connection: &mut Connection, ago: Duration) -> StoreResult<Vec<Berthed>> {
     let rows: Vec<BerthedRow> = statement(BERTHED).bind::<Double, _>(ago.as_secs_f64()).load(connection).await?;
     Ok(rows

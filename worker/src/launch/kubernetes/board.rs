@@ -3,7 +3,7 @@
 //! Each end is told once, and what is told is settled and then forgotten, which deletes the Job. Whoever launched an attempt tells its end at once;
 //! every other worker tells it when its Job is still there a moment later, so that one that died is stood in for by all others.
 
-use super::sight::{JobSight, Judgement, PodSight, Sighting};
+use super::sight::{Container, JobSight, Judgement, PodSight, Sighting};
 use crate::launch::{End, Ended, News, Stage, StopCause};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
@@ -20,6 +20,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 const TOMBSTONE: Duration = Duration::from_secs(60);
 /// One that failed is tried again.
 const DELETE_AGAIN: Duration = Duration::from_secs(90);
+/// Until another worker notes why it waits.
+const NOTE_STAND_IN: Duration = Duration::from_secs(60);
 /// Between two notes about why one attempt waits, when only the words change.
 const NOTE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -47,6 +49,10 @@ struct Entry {
     told: Told,
     /// Its end is recorded.
     is_settled: bool,
+    /// Its Job was seen to be gone: when, and when a complete list of pods was last begun.
+    gone_at: Option<Instant>,
+    pods_listed: Option<Instant>,
+    was_without_job: bool,
     /// Nothing of it ran any more while its Job was there.
     was_over: bool,
     /// Counted as live.
@@ -98,9 +104,14 @@ impl Board {
         self.entries.get(&attempt).is_some_and(|entry| entry.told < Told::Forgotten)
     }
 
-    /// Something of it is alive, or may be.
-    pub fn is_live(&self, attempt: AttemptId) -> bool {
-        self.entries.get(&attempt).is_some_and(|entry| entry.is_live)
+    /// Its Job is or was there.
+    pub fn is_seen(&self, attempt: AttemptId) -> bool {
+        self.entries.get(&attempt).is_some_and(|entry| entry.sighting.job.is_some() || entry.was_without_job)
+    }
+
+    /// A pod of it is alive, or may come to be.
+    pub fn has_live_pod(&self, attempt: AttemptId) -> bool {
+        self.entries.get(&attempt).is_some_and(|entry| !matches!(entry.judgement, Judgement::Over(_)))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -138,8 +149,17 @@ impl Board {
         }
         let entry = self.entry(attempt, tenant, namespace, now);
         entry.awaited_since = None;
-        entry.sighting.job_is_gone = job.is_none();
-        entry.sighting.job = job;
+        match job {
+            Some(job) => {
+                entry.sighting.job_is_gone = false;
+                entry.sighting.job = Some(job);
+                if entry.told == Told::Forgotten && entry.was_without_job {
+                    // It came after its attempt was over: there is no berth for it.
+                    entry.asked_at = None;
+                }
+            }
+            None => entry.see_no_job(now),
+        }
         self.look(attempt, now);
     }
 
@@ -157,6 +177,10 @@ impl Board {
             return;
         }
         let entry = self.entry(attempt, tenant, namespace, now);
+        entry.sighting.no_pod = None;
+        if !matches!(pod.executor, Container::Waiting { .. } | Container::Unknown) {
+            entry.sighting.no_sandbox = None;
+        }
         let pods = &mut entry.sighting.pods;
         let pod = PodSight { is_over: pod.is_over || is_gone, ..pod };
         match pods.iter_mut().find(|seen| seen.uid == pod.uid) {
@@ -184,31 +208,39 @@ impl Board {
     pub fn complete(
         &mut self,
         kind: Kind,
-        listed: &HashSet<AttemptId>,
+        listed: &HashSet<(AttemptId, String)>,
         namespace: Option<&str>,
         began: Instant,
         now: Instant,
     ) {
-        let absent: Vec<AttemptId> = self
+        let with_jobs: HashSet<AttemptId> = listed.iter().map(|(attempt, _)| *attempt).collect();
+        let here: Vec<AttemptId> = self
             .entries
             .iter()
-            .filter(|(id, entry)| {
-                !listed.contains(id) && namespace.is_none_or(|namespace| entry.namespace == namespace)
-            })
+            .filter(|(_, entry)| namespace.is_none_or(|namespace| entry.namespace == namespace))
             .map(|(id, _)| *id)
             .collect();
-        for attempt in absent {
+        for attempt in here {
             let Some(entry) = self.entries.get_mut(&attempt) else { continue };
             match kind {
+                Kind::Jobs if with_jobs.contains(&attempt) => {}
                 Kind::Jobs => {
-                    if entry.awaited_since.is_some_and(|since| since < began) {
-                        entry.awaited_since = None;
-                    }
-                    if entry.sighting.job.take().is_some() {
-                        entry.sighting.job_is_gone = true;
+                    let is_awaited = entry.awaited_since.is_some_and(|since| since >= began);
+                    if !is_awaited {
+                        let was_awaited = entry.awaited_since.take().is_some();
+                        // Of a launch that left no trace, its row tells.
+                        let is_known = entry.sighting.job.take().is_some() || !entry.sighting.pods.is_empty();
+                        if is_known || !was_awaited {
+                            entry.see_no_job(now);
+                        }
                     }
                 }
-                Kind::Pods => entry.sighting.pods.iter_mut().for_each(|pod| pod.is_over = true),
+                Kind::Pods => {
+                    entry.pods_listed = Some(began);
+                    for pod in &mut entry.sighting.pods {
+                        pod.is_over |= !listed.contains(&(attempt, pod.uid.clone()));
+                    }
+                }
             }
             self.look(attempt, now);
         }
@@ -280,6 +312,9 @@ impl Board {
             judged_at: now,
             told: Told::Nothing,
             is_settled: false,
+            gone_at: None,
+            pods_listed: None,
+            was_without_job: false,
             was_over: false,
             is_live: false,
             noted_reason: None,
@@ -311,7 +346,7 @@ impl Board {
             self.news.push_back(news);
         }
         let is_gone = matches!(entry.judgement, Judgement::Over(_)) && entry.sighting.job.is_none();
-        let is_live = entry.told < Told::Gone && !is_gone;
+        let is_live = entry.told < Told::Gone && !is_gone && !entry.is_given_up();
         let was_live = std::mem::replace(&mut entry.is_live, is_live);
         self.count(was_live, is_live);
     }
@@ -372,7 +407,10 @@ impl Entry {
 
     /// Nothing of it is left.
     fn gone(&mut self, attempt: AttemptId, end: End, lasted: Duration, now: Instant) -> Option<News> {
-        if self.told >= Told::Gone {
+        // A pod that nobody has seen may be there all the same: whoever looks for pods afterwards knows.
+        let is_certain =
+            !self.sighting.pods.is_empty() || self.pods_listed >= self.gone_at && self.pods_listed.is_some();
+        if self.told >= Told::Gone || !is_certain {
             return None;
         }
         if self.is_settled {
@@ -397,6 +435,20 @@ impl Entry {
         self.sighting.pods.retain(|pod| !pod.is_over);
     }
 
+    fn see_no_job(&mut self, now: Instant) {
+        self.sighting.job = None;
+        if !self.sighting.job_is_gone {
+            self.gone_at = Some(now);
+        }
+        self.sighting.job_is_gone = true;
+        self.was_without_job = true;
+    }
+
+    /// Its end is recorded, and its pods are where nobody can end them.
+    fn is_given_up(&self) -> bool {
+        self.is_settled && self.has_live_pod() && self.sighting.pods.iter().all(|pod| pod.is_over || pod.node_is_lost)
+    }
+
     fn has_job_to_delete(&self) -> bool {
         self.sighting.job.as_ref().is_some_and(|job| !job.is_deleting)
     }
@@ -411,7 +463,7 @@ impl Entry {
 
     /// Only whoever launched it notes why it waits, or everybody when that one may be gone.
     fn note(&mut self, attempt: AttemptId, reason: Reason, now: Instant) -> Option<News> {
-        if !self.is_mine && now.saturating_duration_since(self.judged_at) < STAND_IN {
+        if !self.is_mine && now.saturating_duration_since(self.judged_at) < NOTE_STAND_IN {
             return None;
         }
         let is_new = match (&self.noted_reason, self.noted_at) {
@@ -432,7 +484,6 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sight::Container;
     use super::*;
     use roadstead_domain::ids::ExecutionId;
 
@@ -566,6 +617,8 @@ mod tests {
         scene.board.complete(Kind::Jobs, &none, Some("elsewhere"), now, now);
         assert_eq!((scene.end(), scene.live()), (None, 1), "nobody looked where it is");
         scene.board.complete(Kind::Jobs, &none, None, now, now);
+        assert_eq!(scene.end(), None, "a pod of it may be there that nobody has seen");
+        scene.board.complete(Kind::Pods, &none, None, now, now);
         assert!(matches!(scene.end(), Some((End::Lost(reason), Stage::Gone)) if reason.code == "job_deleted"));
     }
 

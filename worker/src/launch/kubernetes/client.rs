@@ -11,7 +11,8 @@ use roadstead_domain::attempt::placement::{job_name, labels};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
 use slog::{Logger, warn};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -23,23 +24,39 @@ const DELETION_PATIENCE: Duration = Duration::from_secs(60);
 /// Waits that the API server asks for are kept, up to this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Creates the Job by `until`, or finds that it is there.
-pub async fn create(client: &Client, job: &Job, until: Instant) -> Result<(), LaunchError> {
+/// Creates the Job by `until`, or finds that it is there. `may_exist`: somebody may have asked for it before. `is_seen`: whether it is or was to be seen
+/// in the cluster: it may be over and gone before the request's answer is missed, and must not be made again.
+pub async fn create(
+    client: &Client,
+    job: &Job,
+    mut may_exist: bool,
+    is_seen: impl Fn() -> bool,
+    until: Instant,
+) -> Result<(), LaunchError> {
     let api: Api<Job> = Api::namespaced(client.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
     let mut backoff = Backoff::default();
     loop {
+        if clock::now() >= until {
+            return Err(LaunchError::Unknown("it is too late to create its Job".to_owned()));
+        }
+        if is_seen() {
+            return Ok(());
+        }
         let wait = match tokio::time::timeout(ANSWER_TIMEOUT, api.create(&PostParams::default(), job)).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(Error::Api(status))) if status.code == 409 && status.reason == "AlreadyExists" => {
-                return adopt(&api, job).await;
+                return adopt(client, job, None).await;
             }
             Ok(Err(Error::Api(status))) => match refusal(&status) {
+                // A refusal says nothing of what was asked for before.
+                Some(refusal) if may_exist => return adopt(client, job, Some(refusal)).await,
                 Some(refusal) => return Err(refusal),
                 None => (retry_after(&status), status.message.clone()),
             },
             Ok(Err(error)) => (None, error.to_string()),
             Err(_) => (None, "the cluster's API does not answer".to_owned()),
         };
+        may_exist = true;
         let (asked_for, why) = wait;
         let wait = asked_for.unwrap_or_else(|| backoff.next_wait());
         if clock::now() + wait >= until {
@@ -49,8 +66,9 @@ pub async fn create(client: &Client, job: &Job, until: Instant) -> Result<(), La
     }
 }
 
-/// Somebody created it: this worker whose reply was lost, or another whose launch was taken over.
-async fn adopt(api: &Api<Job>, job: &Job) -> Result<(), LaunchError> {
+/// Looks whether somebody created it: this worker whose reply was lost, or another whose launch was taken over. `refusal`: what holds if nobody did.
+pub async fn adopt(client: &Client, job: &Job, refusal: Option<LaunchError>) -> Result<(), LaunchError> {
+    let api: Api<Job> = Api::namespaced(client.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let label = |job: &Job, name: &str| job.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
     match tokio::time::timeout(ANSWER_TIMEOUT, api.get_opt(name)).await {
@@ -59,8 +77,8 @@ async fn adopt(api: &Api<Job>, job: &Job) -> Result<(), LaunchError> {
             reason: Reason::new("create_rejected", format!("the Job {name} is there and is another installation's")),
             retryable: false,
         }),
-        // It came to its end meanwhile, which is seen and told as any other end.
-        Ok(Ok(None)) => Ok(()),
+        // Without a refusal it was there a moment ago, and its end is seen and told as any other.
+        Ok(Ok(None)) => refusal.map_or(Ok(()), Err),
         Ok(Err(error)) => Err(LaunchError::Unknown(error.to_string())),
         Err(_) => Err(LaunchError::Unknown("the cluster's API does not answer".to_owned())),
     }
@@ -100,21 +118,27 @@ pub enum Deletion {
 pub struct Deleter {
     client: Client,
     places: Arc<Semaphore>,
+    /// Being deleted: once is enough, however often it is asked for.
+    under_way: Arc<Mutex<HashSet<AttemptId>>>,
     log: Logger,
 }
 
 impl Deleter {
     pub fn new(client: Client, max_in_flight: usize, log: Logger) -> Self {
-        Self { client, places: Arc::new(Semaphore::new(max_in_flight)), log }
+        Self { client, places: Arc::new(Semaphore::new(max_in_flight)), under_way: Arc::default(), log }
     }
 
     pub fn delete(&self, attempt: AttemptId, namespace: String, how: Deletion) {
-        let Self { client, places, log } = self.clone();
+        let Self { client, places, under_way, log } = self.clone();
+        if !under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt) {
+            return;
+        }
         tokio::spawn(async move {
             let _place = places.acquire_owned().await;
             if !delete(&client, &namespace, &job_name(attempt), how).await {
                 warn!(log, "a Job can't be deleted now"; "job" => job_name(attempt), "namespace" => namespace);
             }
+            under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt);
         });
     }
 }

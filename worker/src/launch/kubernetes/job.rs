@@ -265,6 +265,7 @@ mod tests {
                 image: image.map(ToOwned::to_owned),
                 resources: Resources { cpu: Some("2".into()), memory: None, ephemeral_storage: None },
             }),
+            is_taken_over: false,
             timeout: Duration::from_secs(600),
         }
     }

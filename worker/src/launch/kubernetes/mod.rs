@@ -33,7 +33,7 @@ use slog::Logger;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch as channel};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 use watch::{Lists, Look};
 
@@ -41,6 +41,8 @@ use watch::{Lists, Look};
 const MAX_IN_FLIGHT: usize = 32;
 /// What lasts is looked at this often; nothing is asked of anybody for it.
 const TICK: Duration = Duration::from_millis(500);
+/// Beyond what lists take, until a worker that sees nothing new counts as blind.
+const BLIND: Duration = Duration::from_secs(90);
 /// For a pod's end after its Job's deletion, beyond the pod's own grace.
 const END_SLACK: Duration = Duration::from_secs(15);
 
@@ -82,6 +84,7 @@ impl KubernetesLauncher {
                 seen: Arc::new(channel::Sender::new(())),
                 interval,
                 lists: Arc::new(Lists::default()),
+                namespace_template: config.namespace_template.clone(),
                 log: log.clone(),
             },
             deleter: Deleter::new(client.clone(), MAX_IN_FLIGHT, log),
@@ -102,15 +105,28 @@ impl KubernetesLauncher {
         let refused = |reason| LaunchError::Refused { reason, retryable: false };
         let job = self.jobs.of(order, *installation).map_err(refused)?;
         let place = namespace(&self.namespace_template, &order.tenant);
-        if !self.allowed_namespaces.is_empty() && !self.allowed_namespaces.contains(&place) {
-            let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
-            return Err(refused(Reason::new("create_rejected", message)));
+        let is_allowed = self.allowed_namespaces.is_empty() || self.allowed_namespaces.contains(&place);
+        let late = |_| LaunchError::Unknown("there was no place for it in time".to_owned());
+        let _place = timeout_at(until, self.creations.acquire()).await.map_err(late)?;
+        let ready = async {
+            if !is_allowed {
+                let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
+                return Err(refused(Reason::new("create_rejected", message)));
+            }
+            match &self.namespaces {
+                Some(namespaces) => namespaces.ensure(&place, &order.tenant).await,
+                None => Ok(()),
+            }
+        };
+        match timeout_at(until, ready).await.map_err(late)? {
+            Ok(()) => {}
+            Err(refusal @ LaunchError::Refused { .. }) if order.is_taken_over => {
+                return client::adopt(&self.client, &job, Some(refusal)).await;
+            }
+            Err(error) => return Err(error),
         }
-        let _place = self.creations.acquire().await;
-        if let Some(namespaces) = &self.namespaces {
-            namespaces.ensure(&place, &order.tenant).await?;
-        }
-        let created = client::create(&self.client, &job, until).await;
+        let is_seen = || self.board().is_seen(order.attempt);
+        let created = client::create(&self.client, &job, order.is_taken_over, is_seen, until).await;
         if let (Err(LaunchError::Refused { .. }), Some(namespaces)) = (&created, &self.namespaces) {
             // It may have been deleted: the next attempt makes it again.
             namespaces.forget(&place).await;
@@ -145,8 +161,9 @@ impl Launcher for KubernetesLauncher {
         tokio::spawn(tick(self.look.clone(), self.deleter.clone()));
     }
 
+    /// Whoever has not seen the cluster for long knows nothing of it.
     fn is_ready(&self) -> bool {
-        self.look.lists.looked_at().is_some()
+        self.look.lists.looked_at().is_some_and(|at| at.elapsed() < 2 * self.look.interval + BLIND)
     }
 
     fn launch(&self, order: LaunchOrder, until: Instant) -> BoxFuture<'_, Result<(), LaunchError>> {
@@ -189,12 +206,14 @@ impl Launcher for KubernetesLauncher {
         self.board().forget(attempt, clock::now());
     }
 
-    fn stop(&self, attempt: AttemptId, cause: StopCause) {
+    fn stop(&self, attempt: AttemptId, cause: StopCause) -> bool {
         let begun = self.board().stop(attempt, cause, clock::now());
         self.look.seen.send_replace(());
+        let begins = begun.is_some();
         if let Some(place) = begun {
             self.deleter.delete(attempt, place, Deletion::PodsFirst);
         }
+        begins
     }
 
     fn end_strays(&self, attempt: AttemptId, cause: StopCause) -> BoxFuture<'_, bool> {
@@ -210,7 +229,7 @@ impl Launcher for KubernetesLauncher {
                     {
                         let board = self.board();
                         // A pod on a node that is not heard of is as far away as the lease says.
-                        if !board.is_live(attempt) || board.is_out_of_reach(attempt) {
+                        if !board.has_live_pod(attempt) || board.is_out_of_reach(attempt) {
                             return;
                         }
                     }

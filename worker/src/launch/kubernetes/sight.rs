@@ -117,10 +117,11 @@ impl PodSight {
             is_scheduled: condition("PodScheduled", "True").is_some(),
             unschedulable: condition("PodScheduled", "False")
                 .map(|condition| told(condition.reason.as_deref(), condition.message.as_deref())),
-            // The kubelet says Ready of a running container without a probe; the node controller takes it back when the kubelet is silent.
+            // When the kubelet is silent, the node controller takes back what it said of the pod, and leaves what it said of the containers.
             node_is_lost: !is_over
-                && (ended_for.as_ref().is_some_and(|(reason, _)| is_node_loss(reason))
-                    || attempt == Container::Running && condition("Ready", "False").is_some()),
+                && attempt == Container::Running
+                && condition("Ready", "False").is_some()
+                && condition("ContainersReady", "True").is_some(),
             ended_for,
             executor: container(status.init_container_statuses.iter().flatten(), EXECUTOR),
             attempt,
@@ -162,9 +163,8 @@ impl Sighting {
             return self.alive(pod);
         }
         let Some(job) = &self.job else {
-            // Pods of a Job that nobody has seen are seen before it.
-            let is_over = self.job_is_gone || !self.pods.is_empty();
-            return if is_over { Judgement::Over(self.end(stopped)) } else { Judgement::Alive };
+            // Pods of a Job that nobody has seen may be seen before it.
+            return if self.job_is_gone { Judgement::Over(self.end(stopped)) } else { Judgement::Alive };
         };
         if job.is_complete || job.failed.is_some() || self.pods.iter().any(PodSight::has_ended) {
             return Judgement::Over(self.end(stopped));
@@ -203,7 +203,10 @@ impl Sighting {
             }
         }
         match &self.no_sandbox {
-            Some(message) if is_about_runtime_class(message) => hopeless("runtime_class_missing", message, false),
+            Some(message) if is_about_runtime_class(message) => {
+                let reason = Reason::new("runtime_class_missing", message.clone());
+                Judgement::Hopeless { reason, retryable: true, after: PATIENCE }
+            }
             Some(message) => {
                 Judgement::Waiting { reason: Reason::new("sandbox_failed", message.clone()), after: Duration::ZERO }
             }
@@ -266,8 +269,10 @@ impl PodSight {
         }
         if let Some((reason, message)) = &self.ended_for {
             let code = match reason.as_str() {
-                "Evicted" => "evicted",
                 reason if is_node_loss(reason) => "node_lost",
+                // The kubelet did not take it.
+                reason if reason.starts_with("OutOf") => "unschedulable",
+                "NodeAffinity" | "UnexpectedAdmissionError" | "AdmissionError" => "create_rejected",
                 _ => "evicted",
             };
             return Some(End::NotStarted {
@@ -347,7 +352,10 @@ fn stuck(reason: &str, message: &str) -> Option<Judgement> {
             }
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PreCreateHookError" => {
-            hopeless("container_config_error", &full, false)
+            // A busy node gets over it; a Secret that is missing stays so.
+            let retryable = reason != "CreateContainerConfigError";
+            let reason = Reason::new("container_config_error", full);
+            Judgement::Hopeless { reason, retryable, after: PATIENCE }
         }
         _ => return None,
     })
@@ -356,7 +364,7 @@ fn stuck(reason: &str, message: &str) -> Option<Judgement> {
 /// As registries and container runtimes say that there is no such image.
 fn says_not_found(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    ["not found", "manifest unknown", "does not exist", "name unknown", "repository name not known", "404"]
+    ["not found", "manifest unknown", "name unknown", "repository name not known"]
         .iter()
         .any(|words| message.contains(words))
 }
@@ -418,7 +426,7 @@ mod tests {
             (waiting("ImagePullBackOff", "rpc error: ... x:y: not found"), "hopeless, image_not_found, false"),
             (waiting("ErrImagePull", "connection refused"), "hopeless, image_pull_backoff, true"),
             (waiting("CreateContainerConfigError", "secret"), "hopeless, container_config_error, false"),
-            (waiting("CreateContainerError", "x"), "hopeless, container_config_error, false"),
+            (waiting("CreateContainerError", "x"), "hopeless, container_config_error, true"),
         ] {
             assert_eq!(meaning(&seen(vec![pod(container.clone())])), expected, "{container:?}");
             let in_init = PodSight {
@@ -444,7 +452,7 @@ mod tests {
         };
         assert_eq!(
             meaning(&no_sandbox("no runtime for \"kata\" is configured")),
-            "hopeless, runtime_class_missing, false"
+            "hopeless, runtime_class_missing, true"
         );
         assert_eq!(meaning(&no_sandbox("network is not ready")), "waiting, sandbox_failed");
         let suspended =

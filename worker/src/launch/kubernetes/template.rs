@@ -38,6 +38,7 @@ const OWNED: &[&str] = &[
     "/spec/selector",
     "/spec/successPolicy",
     "/spec/suspend",
+    "/spec/ttlSecondsAfterFinished",
     "/spec/template/spec/activeDeadlineSeconds",
     "/spec/template/spec/automountServiceAccountToken",
     "/spec/template/spec/enableServiceLinks",
@@ -45,6 +46,7 @@ const OWNED: &[&str] = &[
     "/spec/template/spec/hostNetwork",
     "/spec/template/spec/hostPID",
     "/spec/template/spec/nodeName",
+    "/spec/template/spec/readinessGates",
     "/spec/template/spec/restartPolicy",
     "/spec/template/spec/runtimeClassName",
     "/spec/template/spec/serviceAccount",
@@ -64,6 +66,9 @@ const OWNED_OF_A_CONTAINER: &[&str] = &[
     "tty",
     "stdin",
 ];
+
+/// Volumes that no other container may see.
+const HELD_BACK: &[&str] = &["roadstead", "token"];
 
 /// A template that can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +119,14 @@ fn refuse_owned(patch: &Value, job: &Value) -> Result<(), TemplateError> {
     for list in ["containers", "initContainers"] {
         for container in items(patch, &format!("{pod}/{list}")) {
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+            for mount in items(container, "/volumeMounts") {
+                let volume = mount.get("name").and_then(Value::as_str).unwrap_or_default();
+                if HELD_BACK.contains(&volume) {
+                    return Err(TemplateError::Owned(format!(
+                        "{pod}/{list}/{name}/volumeMounts: {volume} holds the attempt's token"
+                    )));
+                }
+            }
             let is_ours =
                 items(job, &format!("{pod}/{list}")).iter().any(|ours| ours.get("name") == container.get("name"));
             if is_ours {
@@ -261,6 +274,11 @@ spec:
             ("metadata: {labels: {app.kubernetes.io/name: x}}", "labels/app.kubernetes.io/name"),
             ("metadata: {labels: {roadstead.dev/tenant: x}}", "labels/roadstead.dev/tenant"),
             ("metadata: {name: x}", "/metadata/name"),
+            ("spec: {ttlSecondsAfterFinished: 0}", "/spec/ttlSecondsAfterFinished"),
+            (
+                "spec: {template: {spec: {containers: [{name: attempt, volumeMounts: [{name: token, mountPath: /t}]}]}}}",
+                "volumeMounts",
+            ),
         ] {
             let error = apply(template, &job()).unwrap_err();
             assert!(matches!(&error, TemplateError::Owned(at) if at.contains(path)), "{template}: {error}");
@@ -283,8 +301,7 @@ spec:
 
     #[test]
     fn null_removes_and_an_empty_template_changes_nothing() {
-        let merged =
-            apply("spec: {ttlSecondsAfterFinished: null}", &json!({"spec": {"ttlSecondsAfterFinished": 1}})).unwrap();
+        let merged = apply("spec: {podFailure: null}", &json!({"spec": {"podFailure": 1}})).unwrap();
         assert_eq!(merged, json!({"spec": {}}));
         assert_eq!(apply("{}", &job()).unwrap(), job());
     }

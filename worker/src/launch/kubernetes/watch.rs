@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Event as Warning, Pod};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
-use roadstead_domain::attempt::placement::{attempt_of_job, attempt_of_pod, labels};
+use roadstead_domain::attempt::placement::{attempt_of_job, attempt_of_pod, labels, namespace};
 use roadstead_domain::ids::AttemptId;
 use serde::de::DeserializeOwned;
 use slog::Logger;
@@ -25,6 +25,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+/// For a page of a list.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// What is looked at, and where what was seen is put up.
 #[derive(Clone)]
 pub struct Look {
@@ -34,6 +37,7 @@ pub struct Look {
     pub seen: Arc<watch::Sender<()>>,
     pub interval: Duration,
     pub lists: Arc<Lists>,
+    pub namespace_template: String,
     pub log: Logger,
 }
 
@@ -132,6 +136,8 @@ impl Look {
                 let event = tokio::select! {
                     event = events.next() => event,
                     () = &mut relist, if is_complete => break,
+                    // A list without an answer has no time limit of its own.
+                    () = tokio::time::sleep(LIST_TIMEOUT), if !is_complete => break,
                 };
                 match event {
                     None => break,
@@ -141,7 +147,7 @@ impl Look {
                         began = clock::now();
                     }
                     Some(Ok(Event::InitApply(object))) => {
-                        listed.extend(object.attempt());
+                        listed.extend(object.attempt().zip(object.uid()));
                         self.put_up(&object, false);
                     }
                     Some(Ok(Event::InitDone)) => {
@@ -184,8 +190,10 @@ impl Look {
         }
     }
 
+    /// What is not where its tenant's attempts are is nobody's of ours, whatever it is called.
     fn put_up<K: OfAnAttempt>(&self, object: &K, is_gone: bool) {
-        if let Some(attempt) = object.attempt() {
+        let place = namespace(&self.namespace_template, tenant(object));
+        if let Some(attempt) = object.attempt().filter(|_| object.namespace().is_some_and(|at| at == place)) {
             self.with_board(|board| object.put_up(attempt, is_gone, board, clock::now()));
         }
     }

@@ -100,8 +100,9 @@ impl Launcher for ProcessLauncher {
         .boxed()
     }
 
-    fn stop(&self, attempt: AttemptId, cause: StopCause) {
+    fn stop(&self, attempt: AttemptId, cause: StopCause) -> bool {
         self.shared.children.stop(attempt, cause);
+        true
     }
 
     fn end_strays(&self, attempt: AttemptId, _cause: StopCause) -> BoxFuture<'_, bool> {

@@ -1,0 +1,118 @@
+//! The installation under test, and the verbs of a story.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client as Cluster};
+use roadstead_testkit::{Client, wait_for};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// For an execution on a node of two busy cores.
+pub const RUN: Duration = Duration::from_secs(120);
+
+pub struct Lab {
+    pub client: Client,
+    pub cluster: Cluster,
+    pub namespace: String,
+    pub jobs_namespace: String,
+}
+
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: scripts/e2e.sh sets it"))
+}
+
+/// An image with a shell.
+pub fn busybox() -> String {
+    variable("ROADSTEAD_IMAGE_BUSYBOX")
+}
+
+impl Lab {
+    pub async fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            client: Client::new(&variable("ROADSTEAD_URL"), Some(&variable("ROADSTEAD_API_KEY"))),
+            cluster: Cluster::try_default().await.expect("KUBECONFIG names the lab"),
+            namespace: variable("ROADSTEAD_NAMESPACE"),
+            jobs_namespace: variable("ROADSTEAD_JOBS_NAMESPACE"),
+        }
+    }
+
+    /// Submits a definition as it is; answers the execution's id.
+    pub async fn submit(&self, spec: Value) -> String {
+        let answer = self.client.post("/v1/executions", &json!({ "spec": spec, "max_retries": 0 })).await.expect(202);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn get(&self, id: &str) -> Value {
+        self.client.get(&format!("/v1/executions/{id}")).await.expect(200).json()
+    }
+
+    pub async fn ended(&self, id: &str) -> Value {
+        wait_for("its end", RUN, async || {
+            let execution = self.get(id).await;
+            let state = execution["state"].as_str().unwrap_or_default();
+            if ["succeeded", "failed", "timed_out", "cancelled"].contains(&state) {
+                Ok(execution)
+            } else {
+                Err(execution.to_string())
+            }
+        })
+        .await
+    }
+
+    /// Waits until it says why it waits; answers the execution.
+    pub async fn waits_for(&self, id: &str, code: &str) -> Value {
+        wait_for(code, RUN, async || {
+            let execution = self.get(id).await;
+            if execution["reason"]["code"] == code { Ok(execution) } else { Err(execution.to_string()) }
+        })
+        .await
+    }
+
+    pub async fn log(&self, id: &str) -> String {
+        self.client.get(&format!("/v1/executions/{id}/logs")).await.expect(200).text().clone()
+    }
+
+    pub async fn cancel(&self, id: &str) {
+        self.client.post(&format!("/v1/executions/{id}/cancel"), &json!({})).await.expect(202);
+    }
+
+    pub fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.cluster.clone(), &self.jobs_namespace)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.cluster.clone(), &self.jobs_namespace)
+    }
+
+    /// The pod of an execution's attempt, once it is there.
+    pub async fn pod(&self, id: &str) -> Pod {
+        let labelled = ListParams::default().labels(&format!("roadstead.dev/execution={id}"));
+        wait_for("its pod", RUN, async || {
+            let pods = self.pods().list(&labelled).await.map_err(|error| error.to_string())?;
+            pods.items.into_iter().next().ok_or_else(|| "none".to_owned())
+        })
+        .await
+    }
+
+    /// Nothing of an execution is left in the cluster.
+    pub async fn is_cleared(&self, id: &str) {
+        let labelled = ListParams::default().labels(&format!("roadstead.dev/execution={id}"));
+        wait_for("its Job and pods to go", RUN, async || {
+            let jobs = self.jobs().list_metadata(&labelled).await.map_err(|error| error.to_string())?.items.len();
+            let pods = self.pods().list_metadata(&labelled).await.map_err(|error| error.to_string())?.items.len();
+            if jobs + pods == 0 { Ok(()) } else { Err(format!("{jobs} Jobs, {pods} pods")) }
+        })
+        .await;
+    }
+}
+
+/// One step: a script for busybox's shell, in little room.
+pub fn script(text: &str) -> Value {
+    json!({
+        "image": busybox(),
+        "steps": [{"id": "a", "command": ["sh", "-c", text]}],
+        "resources": {"cpu": "100m", "memory": "64Mi", "ephemeral_storage": "64Mi"},
+    })
+}

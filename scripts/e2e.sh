@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Proves Roadstead on a real Kubernetes: builds the images, starts a cluster with one real node (e2e/kubelab), installs the chart
+# with everything inside, runs the example, the cluster's tests, and an upgrade, a rollback and an uninstallation with work running.
+# Starts an engine and a cluster of its own and ends them, also on failure. Where no image can be pulled, local stand-ins take their
+# place (scripts/compose/standins.sh).
+set -Eeuo pipefail
+cd "$(dirname "$0")/.."
+. scripts/e2e/lab.sh
+. scripts/e2e/images.sh
+. scripts/e2e/install.sh
+. scripts/e2e/release.sh
+. scripts/api.sh
+
+say "tools"
+lab_tools
+lab_begin
+
+say "images"
+engine_up
+build_images
+engine_down
+
+say "cluster"
+lab_up
+load_images
+
+say "helm install"
+install_release
+reach_release
+
+say "the example"
+run_example
+read_artifact
+
+say "helm test"
+helm test $RELEASE --namespace $NAMESPACE --timeout 2m --hide-notes
+
+say "helm upgrade with work running: PgBouncer comes between"
+replace_under_load upgrade_release --set pgbouncer.enabled=true --set pgbouncer.replicaCount=1
+run_example
+
+say "helm rollback with work running"
+replace_under_load helm rollback $RELEASE 1 --namespace $NAMESPACE --wait --timeout 5m
+
+say "helm uninstall"
+uninstall_release
+
+printf '\ne2e passed in %d s\n' $SECONDS
