@@ -31,13 +31,18 @@ COPY . .
 RUN --mount=type=cache,id=roadstead-target,target=/src/target,sharing=locked <<'SH'
     set -eu
     musl="$(uname -m)-unknown-linux-musl"
-    find . -path ./target -prune -o -type f -exec touch {} +
+    find . -path ./target -prune -o -type f -print | while IFS= read -r file; do
+        if cmp -s "$file" "target/sources/$file"; then touch -r "target/sources/$file" "$file"; else touch "$file"; fi
+    done
+    rm -rf target/sources
+    mkdir target/sources
+    tar --exclude=./target -cf - . | tar -xf - -C target/sources
     cargo build --release --locked -p roadstead-api -p roadstead-worker
     export "CC_$(echo "$musl" | tr - _)=gcc"
     cargo build --profile executor --target "$musl" --locked -p roadstead-executor
     mkdir -p /out
     cp target/release/roadstead-api target/release/roadstead-worker "target/$musl/executor/roadstead-executor" /out/
-    strip --strip-debug /out/roadstead-api /out/roadstead-worker
+    strip /out/roadstead-api /out/roadstead-worker
 SH
 
 # What a glibc program needs from a system: its libraries, root certificates, name resolution, a user.

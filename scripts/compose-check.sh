@@ -8,12 +8,11 @@ cd "$(dirname "$0")/.."
 readonly CAP=4 JOBS=30
 # Found again among all processes of the machine: no other sleep has this length.
 readonly SLEEP="2.$((RANDOM % 9000 + 1000))1"
-engine_was_running=
-if docker info >/dev/null 2>&1; then engine_was_running=yes; fi
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 . scripts/api.sh
+. scripts/compose/engine.sh
 
 free_port() {
   local port
@@ -38,7 +37,7 @@ finish() {
     compose logs --no-color --tail 40 2>/dev/null | grep -v '^postgres' | cut -c 1-400 || true
   fi
   compose down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true
-  [ -n "$engine_was_running" ] || scripts/compose/standins.sh stop
+  engine_down
   exit $status
 }
 
@@ -82,7 +81,7 @@ keep_the_cap() {
 
 command -v curl >/dev/null || fail "curl is missing:  sudo apt-get install curl"
 say "engine and images"
-scripts/compose/standins.sh engine
+engine_up
 trap finish EXIT
 trap 'stopped_at=$LINENO' ERR
 compose down --volumes --remove-orphans >/dev/null 2>&1 || true

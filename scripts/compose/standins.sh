@@ -7,7 +7,7 @@
 #   standins.sh images    every image that is neither here nor can be pulled (STANDINS=1: without trying to pull)
 #   standins.sh lab       the same, and what the chart and the examples name beside
 #   standins.sh clean     remove the stand-ins
-#   standins.sh stop      stop the engine that `engine` started
+#   standins.sh stop      stop the engine that `engine` started, unless a script uses it (engine.sh)
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -90,12 +90,16 @@ engine() {
     say "no Docker engine with compose and buildx answers, and this script can set one up only as root on Debian"
     return 1
   fi
-  install_docker
-  docker info >/dev/null 2>&1 || start_engine
+  exec 7>>"$WORK/start.lock"
+  flock 7
+  install_docker 7>&-
+  docker info >/dev/null 2>&1 || start_engine 7>&-
 }
 
 stop() {
   local pid
+  exec 7>>"$WORK/users"
+  flock --nonblock 7 || return 0
   pid=$(cat "$WORK/dockerd.pid" 2>/dev/null) || return 0
   kill "$pid" 2>/dev/null || return 0
   for _ in $(seq 1 120); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.25; done

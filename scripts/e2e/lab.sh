@@ -1,6 +1,8 @@
 # Sourced: a Kubernetes cluster with one real node (e2e/kubelab) for as long as a script runs. A machine has room for one: a lock
 # makes the next script wait. The state folder keeps the logs when all else is gone.
 
+. scripts/compose/engine.sh
+
 readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/roadstead
 readonly LAB=$CACHE/e2e GO_TOOLS=$CACHE/tools/go
 readonly HELM=v3.19.5
@@ -50,7 +52,7 @@ lab_tools() {
 # --- up and down -------------------------------------------------------------------------------------------------------------
 
 # What stays behind a script must not hold the lock.
-outliving() { "$@" 9>&-; }
+outliving() { "$@" 8>&- 9>&-; }
 
 lab_lock() {
   exec 9>"$LOCK"
@@ -76,20 +78,9 @@ lab_up() {
   outliving kubelab up "${LAB_FLAGS[@]}" >/dev/null
 }
 
-engine_up() {
-  docker info >/dev/null 2>&1 || engine_was_running=
-  outliving nice scripts/compose/standins.sh engine
-}
-
-engine_down() {
-  [ -n "$engine_was_running" ] || scripts/compose/standins.sh stop
-  engine_was_running=yes # the next one is not ours
-}
-
 # From here on, whatever was started ends with the script; a second Ctrl-C can't stop that.
 lab_begin() {
   lab_lock
-  engine_was_running=yes # nothing to stop yet
   trap lab_end EXIT
   trap 'stopped_at="line $LINENO of ${BASH_SOURCE[0]}"' ERR
   trap 'exit 130' INT

@@ -327,7 +327,7 @@ async fn a_deleted_job_is_a_lost_attempt_and_only_when_its_pod_is_gone() {
     assert!(timeout(Duration::from_secs(5), ended(&launcher)).await.is_err(), "its pod lives");
     scene.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
     let end = ended(&launcher).await;
-    assert!(matches!(&end.end, End::Lost(reason) if reason.code == "job_deleted"), "{end:?}");
+    assert!(matches!(&end.end, End::Unseen(reason) if reason.code == "job_deleted"), "{end:?}");
 }
 
 #[tokio::test]

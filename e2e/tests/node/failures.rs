@@ -100,25 +100,6 @@ async fn more_memory_than_its_limit_is_named() {
 
 #[tokio::test]
 #[ignore = "needs a real node: make e2e"]
-async fn more_disk_than_its_limit_is_an_eviction() {
-    let lab = Lab::new().await;
-    let id = lab.submit(script("dd if=/dev/zero of=big bs=1M count=200; sleep 300")).await;
-    let begun = shown(&lab, &id, "Evicted", |pod| {
-        pod.status.as_ref().is_some_and(|status| status.reason.as_deref() == Some("Evicted"))
-    })
-    .await;
-    let execution = lab.ended(&id).await;
-    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
-    assert_eq!(
-        (&execution["state"], &execution["reason"]["code"]),
-        (&json!("failed"), &json!("evicted")),
-        "{execution}"
-    );
-    lab.is_cleared(&id).await;
-}
-
-#[tokio::test]
-#[ignore = "needs a real node: make e2e"]
 async fn a_deleted_pod_and_a_deleted_job_are_ends() {
     let lab = Lab::new().await;
     for what in ["pod", "Job"] {

@@ -28,8 +28,9 @@ async fn results_and_artifacts_go_to_s3_from_a_pod() {
     let execution = lab.ended(&id).await;
     assert_eq!((&execution["state"], &execution["result"]["n"]), (&json!("succeeded"), &json!(1.5)), "{execution}");
     assert_eq!(lab.log(&id).await.trim(), "seen");
-    let artifact = lab.client.get(&format!("/v1/executions/{id}/artifacts/file")).await;
-    assert_eq!(artifact.text().trim(), "kept");
+    let link = lab.client.get(&format!("/v1/executions/{id}/artifacts/file")).await.expect(307);
+    let object = reqwest::get(link.header("location").unwrap()).await.unwrap();
+    assert_eq!(object.text().await.unwrap().trim(), "kept", "this machine reads what the pod wrote");
 }
 
 #[tokio::test]

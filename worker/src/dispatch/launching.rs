@@ -142,7 +142,6 @@ pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) ->
             Launched::Done
         }
         Err(LaunchError::Refused { reason, retryable }) => {
-            counter!(LAUNCH_FAILURES_TOTAL, "reason" => reason.code.clone()).increment(1);
             worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable }, stage: Stage::Refused });
             Launched::Failed
         }

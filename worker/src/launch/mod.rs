@@ -97,6 +97,8 @@ pub enum End {
     NotStarted { reason: Reason, retryable: bool },
     /// It ended without a word.
     Lost(Reason),
+    /// It is not there any more, and nobody saw how: whether it had started, and may still run where nobody sees it, its row and its lease say.
+    Unseen(Reason),
     /// It was ended by [`Launcher::stop`].
     Stopped(StopCause),
 }

@@ -13,7 +13,7 @@ use roadstead_backend::store::claim;
 use roadstead_backend::store::overdue::{self, Berthed, Late, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, live, settle_one};
 use roadstead_backend::store::{Connection, StoreResult};
-use roadstead_backend::telemetry::metrics::EXECUTIONS_FINISHED_TOTAL;
+use roadstead_backend::telemetry::metrics::{EXECUTIONS_FINISHED_TOTAL, LAUNCH_FAILURES_TOTAL};
 use roadstead_domain::attempt::protocol::Finish;
 use roadstead_domain::execution::{Reason, State};
 use roadstead_domain::ids::AttemptId;
@@ -65,18 +65,19 @@ async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State
     if live_before.state == State::Running
         && let Witness::StartFailed { reason, .. } = &witness
     {
-        match &ended.end {
-            // It started at the last moment, and was ended as it was to be.
-            End::Stopped(_) if ended.stage != Stage::Refused => witness = Witness::Lost(reason.clone()),
-            // It has started, whatever this looked like: nobody saw its process end, so its lease is waited for.
-            _ => return Ok(None),
+        match (&ended.end, ended.stage) {
+            // It has started all the same, and nobody saw its process end: its lease is waited for.
+            (End::Unseen(_), _) | (_, Stage::Refused | Stage::Doomed) => return Ok(None),
+            // It started at the last moment, and its process was seen to end.
+            _ if worker.launcher.reach() == Reach::Cluster => witness = Witness::Lost(reason.clone()),
+            _ => {}
         }
     }
-    let told = tell(&witness);
+    let (told, failed_start) = (tell(&witness), failed_start(&witness));
     let mut connection = worker.database.get().await?;
     let state = settle_one(&mut connection, ended.attempt, &observer, witness, is_gone(ended)).await?;
     match state {
-        Some(state) => note(worker, state).await,
+        Some(state) => note(worker, state, failed_start.as_deref()).await,
         // It lives on: it has started in between, for instance.
         None if !live(&mut connection, &[ended.attempt], &observer).await?.is_empty() => return Ok(None),
         // Its own report came in between, which leaves the berth to whoever saw the end.
@@ -191,7 +192,7 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
         _ => End::Stopped(cause(why)),
     };
     let witness = witness(worker, &late.tenant, attempt, &end).await;
-    let told = tell(&witness);
+    let (told, failed_start) = (tell(&witness), failed_start(&witness));
     // An executor that still beats has its processes until its next heartbeat is refused.
     let is_gone = if is_cluster {
         // What is left is told when it goes; from a node that is lost nobody will tell.
@@ -203,7 +204,7 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let mut connection = worker.database.get().await?;
     if let Some(state) = settle_one(&mut connection, attempt, &Observer::Anyone, witness, is_gone).await? {
         info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
-        note(worker, state).await;
+        note(worker, state, failed_start.as_deref()).await;
         worker.launcher.let_go(attempt);
     }
     Ok(())
@@ -244,6 +245,7 @@ fn seen(end: &End) -> Witness {
         }
         End::Stopped(StopCause::Over) => Witness::Lost(Reason::new("executor_lost", "it was no longer wanted")),
         End::Lost(reason) => Witness::Lost(reason.clone()),
+        End::Unseen(reason) => Witness::StartFailed { reason: reason.clone(), retryable: true },
         End::Reported => Witness::Lost(Reason::new("executor_lost", "its executor ended, but its report is nowhere")),
     }
 }
@@ -278,13 +280,23 @@ async fn outcome(worker: &Worker, tenant: &str, attempt: AttemptId) -> Option<Fi
     }
 }
 
-/// Counts an end, and calls the supervisor for what is to be tried again.
-async fn note(worker: &Worker, state: State) {
+/// Counts an end, and calls the supervisor for what is to be tried again. `failed_start`: the code of the reason why it did not start.
+async fn note(worker: &Worker, state: State, failed_start: Option<&str>) {
+    if let Some(code) = failed_start {
+        counter!(LAUNCH_FAILURES_TOTAL, "reason" => code.to_owned()).increment(1);
+    }
     if state.is_terminal() {
         counter!(EXECUTIONS_FINISHED_TOTAL, "outcome" => state.as_str()).increment(1);
     } else {
         // It looks every second while something is live; this is for the case that nothing is.
         let _ = worker.dispatch.ring_supervisor().await;
+    }
+}
+
+fn failed_start(witness: &Witness) -> Option<String> {
+    match witness {
+        Witness::StartFailed { reason, .. } => Some(reason.code.clone()),
+        Witness::Report(_) | Witness::Lost(_) | Witness::TimedOut(_) => None,
     }
 }
 
@@ -312,6 +324,7 @@ mod tests {
         };
         assert_eq!(code(End::Reported), "lost, executor_lost");
         assert_eq!(code(End::Lost(reason.clone())), "lost, executor_lost");
+        assert_eq!(code(End::Unseen(reason.clone())), "start failed, executor_lost, true");
         assert_eq!(code(End::NotStarted { reason, retryable: false }), "start failed, executor_lost, false");
         assert_eq!(code(End::Stopped(StopCause::StartTimeout)), "start failed, start_timeout, true");
         assert_eq!(code(End::Stopped(StopCause::LeaseExpired)), "lost, lease_expired");

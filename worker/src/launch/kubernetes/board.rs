@@ -619,7 +619,7 @@ mod tests {
         scene.board.complete(Kind::Jobs, &none, None, now, now);
         assert_eq!(scene.end(), None, "a pod of it may be there that nobody has seen");
         scene.board.complete(Kind::Pods, &none, None, now, now);
-        assert!(matches!(scene.end(), Some((End::Lost(reason), Stage::Gone)) if reason.code == "job_deleted"));
+        assert!(matches!(scene.end(), Some((End::Unseen(reason), Stage::Gone)) if reason.code == "job_deleted"));
     }
 
     #[test]

@@ -240,7 +240,8 @@ impl Sighting {
             End::Reported => 0,
             End::Lost(_) => 1,
             End::NotStarted { .. } => 2,
-            End::Stopped(_) => 3,
+            End::Unseen(_) => 3,
+            End::Stopped(_) => 4,
         });
         match (seen, stopped) {
             (Some(End::Reported), _) => End::Reported,
@@ -248,10 +249,8 @@ impl Sighting {
             (_, Some(cause)) => End::Stopped(cause),
             (Some(end), None) => end,
             (None, None) => match self.job.as_ref().and_then(|job| job.failed.as_ref()) {
-                Some(message) => {
-                    End::NotStarted { reason: Reason::new("create_rejected", message.clone()), retryable: true }
-                }
-                None => End::Lost(Reason::new("job_deleted", "its Job was deleted while it lived")),
+                Some(message) => End::Unseen(Reason::new("create_rejected", message.clone())),
+                None => End::Unseen(Reason::new("job_deleted", "its Job was deleted while it lived")),
             },
         }
     }
@@ -275,10 +274,7 @@ impl PodSight {
                 "NodeAffinity" | "UnexpectedAdmissionError" | "AdmissionError" => "create_rejected",
                 _ => "evicted",
             };
-            return Some(End::NotStarted {
-                reason: Reason::new(code, told(Some(reason), Some(message))),
-                retryable: true,
-            });
+            return Some(End::Unseen(Reason::new(code, told(Some(reason), Some(message)))));
         }
         match &self.executor {
             Container::Terminated { code, reason, message } if *code != 0 => {
@@ -397,6 +393,7 @@ mod tests {
             Judgement::Hopeless { reason, retryable, .. } => format!("hopeless, {}, {retryable}", reason.code),
             Judgement::Over(End::Reported) => "reported".into(),
             Judgement::Over(End::Lost(reason)) => format!("lost, {}", reason.code),
+            Judgement::Over(End::Unseen(reason)) => format!("unseen, {}", reason.code),
             Judgement::Over(End::NotStarted { reason, retryable }) => {
                 format!("not started, {}, {retryable}", reason.code)
             }
@@ -476,7 +473,7 @@ mod tests {
             (pod(ended(128, "StartError")), "not started, container_config_error, false"),
             (with(("Evicted", "disk"), ended(137, "Error")), "lost, evicted"),
             (with(("DeletionByTaintManager", "gone"), ended(137, "Error")), "lost, node_lost"),
-            (with(("Evicted", "disk"), Container::Unknown), "not started, evicted, true"),
+            (with(("Evicted", "disk"), Container::Unknown), "unseen, evicted"),
             (
                 PodSight { executor: ended(2, "Error"), is_over: true, ..pod(Container::Unknown) },
                 "not started, container_config_error, true",
@@ -488,9 +485,9 @@ mod tests {
             job: Some(JobSight { failed: Some("DeadlineExceeded".into()), ..JobSight::default() }),
             ..Sighting::default()
         };
-        assert_eq!(meaning(&deadline), "not started, create_rejected, true");
+        assert_eq!(meaning(&deadline), "unseen, create_rejected");
         let deleted = Sighting { job_is_gone: true, ..Sighting::default() };
-        assert_eq!(meaning(&deleted), "lost, job_deleted");
+        assert_eq!(meaning(&deleted), "unseen, job_deleted");
         assert_eq!(tell(&deleted.judge(Some(StopCause::StartTimeout))), "StartTimeout");
     }
 

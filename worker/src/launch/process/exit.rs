@@ -124,6 +124,7 @@ mod tests {
             End::Reported => "reported".to_owned(),
             End::NotStarted { reason, retryable } => format!("not started, {}, {retryable}", reason.code),
             End::Lost(reason) => format!("lost, {}", reason.code),
+            End::Unseen(reason) => format!("unseen, {}", reason.code),
             End::Stopped(cause) => format!("{cause:?}"),
         }
     }
