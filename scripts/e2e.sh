@@ -35,6 +35,9 @@ read_artifact
 say "helm test"
 helm test $RELEASE --namespace $NAMESPACE --timeout 2m --hide-notes
 
+say "the tests on the node"
+nice cargo test --locked -p roadstead-e2e --test node -- --ignored --test-threads=2 --skip how_long
+
 say "helm upgrade with work running: PgBouncer comes between"
 replace_under_load upgrade_release --set pgbouncer.enabled=true --set pgbouncer.replicaCount=1
 run_example
