@@ -382,10 +382,12 @@ async fn a_quota_is_named_whether_it_counts_pods_or_jobs() {
     let quota: ResourceQuota =
         object(json!({"metadata": {"name": "jobs"}, "spec": {"hard": {"count/jobs.batch": "0"}}}));
     scene.api().create(&PostParams::default(), &quota).await.unwrap();
-    until("the quota", async || {
-        scene.api::<ResourceQuota>().get("jobs").await.unwrap().status.is_some_and(|status| status.hard.is_some())
-    })
-    .await;
+    // Admission hears of a quota a moment after everybody else.
+    let probe: Job =
+        object(json!({"metadata": {"name": "probe"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "a", "image": "a"}]}}}}));
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    until("the quota", async || scene.api::<Job>().create(&dry_run, &probe).await.is_err()).await;
     match launcher.launch(order(), Instant::now() + PATIENCE).await {
         Err(LaunchError::Refused { reason, retryable: true }) => assert_eq!(reason.code, "quota_exceeded"),
         result => panic!("{result:?}"),
