@@ -1,6 +1,6 @@
 //! The board: a sighting for every attempt of the installation that is to be seen in the cluster, and what of it is news.
 //!
-//! Each end is told once, and what is told is settled and then forgotten, which deletes the Job. Whoever launched an attempt tells its end at once;
+//! Each end is told once, and what is told is settled and let go, which deletes the Job; when that is gone, it is told, and forgotten. Whoever launched an attempt tells its end at once;
 //! every other worker tells it when its Job is still there a moment later, so that one that died is stood in for by all others.
 
 use super::sight::{Container, JobSight, Judgement, PodSight, Sighting};
@@ -128,7 +128,7 @@ impl Board {
     }
 
     /// This worker is about to create its Job.
-    pub fn expect(&mut self, attempt: AttemptId, tenant: &str, namespace: &str, now: Instant) {
+    pub fn await_job(&mut self, attempt: AttemptId, tenant: &str, namespace: &str, now: Instant) {
         let entry = self.entry(attempt, tenant, namespace, now);
         entry.is_mine = true;
         entry.awaited_since = Some(now);
@@ -136,7 +136,7 @@ impl Board {
     }
 
     /// Its Job was not created after all, or nobody knows.
-    pub fn expect_no_more(&mut self, attempt: AttemptId, now: Instant) {
+    pub fn await_no_more(&mut self, attempt: AttemptId, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&attempt) {
             entry.awaited_since = None;
             self.look(attempt, now);
@@ -266,6 +266,10 @@ impl Board {
         let entry = self.entries.get_mut(&attempt)?;
         entry.is_settled = true;
         entry.stopped.get_or_insert(StopCause::Over);
+        if entry.told == Told::Gone {
+            // When that was told nothing could be recorded, so its berth is still taken: it is told again.
+            entry.told = Told::Over;
+        }
         let to_delete = entry.has_job_to_delete().then(|| (entry.namespace.clone(), entry.has_live_pod()));
         if to_delete.is_some() {
             entry.asked_at = Some(now);
@@ -504,7 +508,7 @@ mod tests {
         /// Launched by this worker, and its Job seen.
         fn mine() -> Self {
             let mut scene = Self::new();
-            scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
+            scene.board.await_job(scene.attempt, "t", NAMESPACE, scene.now);
             scene.job(Some(JobSight::default()));
             scene
         }
@@ -543,7 +547,7 @@ mod tests {
     #[test]
     fn an_attempt_is_live_from_its_launch_to_its_pods_end() {
         let mut scene = Scene::new();
-        scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
+        scene.board.await_job(scene.attempt, "t", NAMESPACE, scene.now);
         assert_eq!((scene.live(), scene.board.held().len()), (1, 1));
         scene.job(Some(JobSight::default()));
         scene.pod(Container::Running);
@@ -605,8 +609,8 @@ mod tests {
     #[test]
     fn a_launch_that_did_not_happen_holds_nothing() {
         let mut scene = Scene::new();
-        scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
-        scene.board.expect_no_more(scene.attempt, scene.now);
+        scene.board.await_job(scene.attempt, "t", NAMESPACE, scene.now);
+        scene.board.await_no_more(scene.attempt, scene.now);
         assert!(scene.board.is_empty() && scene.live() == 0);
     }
 
@@ -627,7 +631,7 @@ mod tests {
         let mut scene = Scene::new();
         let before = scene.now;
         scene.now += Duration::from_secs(1);
-        scene.board.expect(scene.attempt, "t", NAMESPACE, scene.now);
+        scene.board.await_job(scene.attempt, "t", NAMESPACE, scene.now);
         scene.board.complete(Kind::Jobs, &HashSet::new(), None, before, scene.now);
         assert!(scene.board.holds(scene.attempt));
         let after = scene.now + Duration::from_secs(1);
@@ -687,6 +691,19 @@ mod tests {
         assert!(
             matches!(scene.end(), Some((End::NotStarted { reason, .. }, Stage::Gone)) if reason.code == "unschedulable")
         );
+    }
+
+    #[test]
+    fn what_went_before_its_end_could_be_recorded_is_told_again_when_it_is() {
+        let mut scene = Scene::mine();
+        scene.job(None);
+        let now = scene.now;
+        scene.board.complete(Kind::Pods, &HashSet::new(), None, now, now);
+        assert!(matches!(scene.end(), Some((End::Unseen(_), Stage::Gone))));
+        scene.pass(90);
+        assert_eq!(scene.end(), None, "its lease is waited for");
+        scene.board.let_go(scene.attempt, scene.now);
+        assert_eq!(scene.end(), Some((End::Reported, Stage::Gone)), "so that its berth is given back");
     }
 
     #[test]

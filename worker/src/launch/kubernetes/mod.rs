@@ -169,10 +169,10 @@ impl Launcher for KubernetesLauncher {
     fn launch(&self, order: LaunchOrder, until: Instant) -> BoxFuture<'_, Result<(), LaunchError>> {
         async move {
             let (attempt, place) = (order.attempt, namespace(&self.namespace_template, &order.tenant));
-            self.board().expect(attempt, &order.tenant, &place, clock::now());
+            self.board().await_job(attempt, &order.tenant, &place, clock::now());
             let created = self.create(&order, until).await;
             if created.is_err() {
-                self.board().expect_no_more(attempt, clock::now());
+                self.board().await_no_more(attempt, clock::now());
             }
             created
         }
