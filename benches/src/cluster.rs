@@ -127,7 +127,7 @@ async fn creations(stack: &Stack, client: &Client, report: &mut Report) -> anyho
         until("the Jobs", async || Ok(place.count().await? >= JOBS)).await?;
         ours.push(JOBS as f64 / begun.elapsed().as_secs_f64());
         micros = cpu::micros_per_operation(&before, &cpu::seconds(&pair.processes(stack)), JOBS as f64);
-        let model = place.one().await?;
+        let model = place.one().await?.context("a Job")?;
         pair.stop().await?;
         place.remove().await?;
 
@@ -166,6 +166,7 @@ async fn ends(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Re
         let since: std::time::SystemTime = database.query_one("SELECT now()", &[]).await?.get(0);
         let begun = Instant::now();
         pair.submit(stack, JOBS).await?;
+        let model = until_some("a Job", async || place.one().await).await?;
         until("the ends", async || {
             let row = database
                 .query_one("SELECT count(*) FROM executions WHERE state = 'succeeded' AND finished_at > $1", &[&since])
@@ -182,7 +183,6 @@ async fn ends(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Re
         let place = Place::make(client, &format!("end-{round}")).await?;
         let node =
             PlayedNode::start(client.clone(), &place.name, Play { api_url: None, runs_for: Duration::ZERO }).await;
-        let model = Place::plain_job();
         let begun = Instant::now();
         place.create(&model, JOBS).await?;
         until("the ends", async || Ok(place.complete().await? >= JOBS)).await?;
@@ -194,7 +194,7 @@ async fn ends(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Re
         name: format!("submit to `succeeded` through Jobs, {JOBS} queued"),
         value: median(&mut ours),
         unit: "/s",
-        control: Some(("bare Jobs, created to Complete".into(), median(&mut bare))),
+        control: Some(("the same Jobs, bare, created to Complete".into(), median(&mut bare))),
         cpu_micros: micros,
         note: "on a played node".into(),
     });
@@ -237,18 +237,9 @@ impl Place {
         Ok(self.jobs().list_metadata(&done).await?.items.len())
     }
 
-    /// A Job as Roadstead makes them, to be made bare.
-    async fn one(&self) -> anyhow::Result<Job> {
-        self.jobs().list(&ListParams::default().limit(1)).await?.items.pop().context("a Job")
-    }
-
-    /// The same without Roadstead's labels, and not suspended.
-    fn plain_job() -> Job {
-        let pod = json!({"restartPolicy": "Never", "serviceAccountName": "roadstead-executor", "automountServiceAccountToken": false,
-            "initContainers": [{"name": "executor", "image": "executor:bench", "resources": {"requests": {"cpu": "50m"}}}],
-            "containers": [{"name": "attempt", "image": "workflow:bench", "resources": {"requests": {"cpu": "500m"}}}]});
-        serde_json::from_value(json!({"metadata": {}, "spec": {"backoffLimit": 0, "template": {"spec": pod}}}))
-            .unwrap_or_default()
+    /// A Job as Roadstead makes them, to be made bare, if there is one.
+    async fn one(&self) -> anyhow::Result<Option<Job>> {
+        Ok(self.jobs().list(&ListParams::default().limit(1)).await?.items.pop())
     }
 
     async fn create(&self, model: &Job, count: usize) -> anyhow::Result<()> {
@@ -291,14 +282,18 @@ impl Place {
 }
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    until_some(what, async || Ok(holds().await?.then_some(()))).await
+}
+
+async fn until_some<T>(what: &str, mut find: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let patience = Instant::now() + PATIENCE;
-    while !holds().await? {
-        if Instant::now() > patience {
-            return Err(anyhow!("waited in vain for {what}"));
+    loop {
+        match find().await? {
+            Some(found) => return Ok(found),
+            None if Instant::now() > patience => return Err(anyhow!("waited in vain for {what}")),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok(())
 }
 
 fn median(values: &mut [f64]) -> f64 {

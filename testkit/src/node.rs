@@ -160,25 +160,26 @@ impl Player {
 
     async fn live(self, pod: Pod) {
         let _place = self.places.acquire().await;
-        let code = match &self.play.api_url {
-            Some(url) => self.run(&pod, url).await,
-            None => 0,
+        let token = if wants_token(&pod) { self.token(&pod).await } else { None };
+        let code = match (&self.play.api_url, token) {
+            (None, _) => 0,
+            (Some(url), Some(token)) => self.run(&pod, url, &token).await,
+            (Some(_), None) => 4,
         };
         self.end(&pod, code).await;
     }
 
     /// One executor's life; answers its exit status.
-    async fn run(&self, pod: &Pod, api_url: &str) -> i32 {
+    async fn run(&self, pod: &Pod, api_url: &str, token: &str) -> i32 {
         let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
         let id = (label(EXECUTION), label(ATTEMPT));
         let base = format!("{api_url}/v1/attempts/{}/{}", id.0, id.1);
-        let Some(token) = self.token(pod).await else { return 4 };
         self.with_seen(|seen| {
             seen.running.insert(pod.name_any());
             seen.most_running = seen.most_running.max(seen.running.len());
         });
         let session = uuid::Uuid::new_v4().simple().to_string().repeat(2);
-        let status = self.post(&format!("{base}/start"), &token, &json!({"session_token": session})).await;
+        let status = self.post(&format!("{base}/start"), token, &json!({"session_token": session})).await;
         let code = if status == Some(200) {
             self.with_seen(|seen| *seen.starts.entry(id).or_default() += 1);
             tokio::time::sleep(self.play.runs_for).await;
@@ -267,6 +268,14 @@ impl Player {
     fn with_seen<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
         act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// One of its volumes is a ServiceAccount's token.
+fn wants_token(pod: &Pod) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut sources =
+        volumes.filter_map(|volume| volume.projected.as_ref()).flat_map(|all| all.sources.iter().flatten());
+    sources.any(|source| source.service_account_token.is_some())
 }
 
 fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {

@@ -1,6 +1,7 @@
 //! Opening a connection: TCP, and TLS when the URL says so. The TLS configuration is built at its first use,
 //! because most executors speak plain HTTP to a neighbour and live for milliseconds.
 
+use super::dial::dial;
 use super::{Failure, Origin};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -9,7 +10,6 @@ use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ impl Connector {
     }
 
     async fn open_unbounded(&self, origin: &Origin) -> Result<Box<dyn Transport>, Failure> {
-        let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await.map_err(|e| origin.unreachable(e))?;
+        let tcp = dial(&origin.host, origin.port).await.map_err(|e| origin.unreachable(e))?;
         tcp.set_nodelay(true).map_err(|e| origin.unreachable(e))?;
         if !origin.tls {
             return Ok(Box::new(TokioIo::new(tcp)));

@@ -5,6 +5,7 @@
 
 mod body;
 mod connect;
+mod dial;
 mod progress;
 
 pub use body::Body;

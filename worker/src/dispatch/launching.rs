@@ -1,4 +1,4 @@
-//! From a claimed entry to a process: all of a claim's at once, because each costs the kernel a good part of a millisecond.
+//! From a claimed entry to a process or a Job: all of a claim's at once, because each takes a good part of a millisecond, or many.
 
 use super::hand::Claimed;
 use super::record::Handled;
@@ -15,6 +15,7 @@ use slog::{debug, warn};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -76,33 +77,49 @@ pub async fn demands(
     }
 }
 
-/// Launches everything by `until`; answers what the entries came to, and whether each launch succeeded.
-pub async fn launch_all(worker: &Arc<Worker>, claimed: Vec<Ordered>, until: Instant) -> (Vec<Handled>, bool) {
-    let mut launches = JoinSet::new();
-    let mut handled = Vec::with_capacity(claimed.len());
-    let mut all_well = true;
-    let alone = claimed.len() == 1;
-    for (claimed, order) in claimed {
-        let one = launch_claimed(Arc::clone(worker), claimed, order, until);
-        if alone {
-            let (entry, well) = one.await;
-            handled.push(entry);
-            all_well = well;
-        } else {
-            launches.spawn(one);
+/// Launches that are under way.
+#[derive(Debug)]
+pub struct Launches {
+    /// Whether each went well.
+    tasks: JoinSet<bool>,
+    any_failed: bool,
+    recorder: mpsc::Sender<Handled>,
+}
+
+impl Launches {
+    pub fn new(recorder: mpsc::Sender<Handled>) -> Self {
+        Self { tasks: JoinSet::new(), any_failed: false, recorder }
+    }
+
+    /// Begins them all; each is done by `until`, and what its entry came to is recorded then.
+    pub fn begin(&mut self, worker: &Arc<Worker>, claimed: Vec<Ordered>, until: Instant) {
+        for (claimed, order) in claimed {
+            let (worker, recorder) = (Arc::clone(worker), self.recorder.clone());
+            self.tasks.spawn(async move {
+                let (handled, well) = launch_claimed(&worker, claimed, order, until).await;
+                // Its receiver lives as long as there are senders.
+                let _ = recorder.send(handled).await;
+                well
+            });
         }
     }
-    while let Some(done) = launches.join_next().await {
-        if let Ok((entry, well)) = done {
-            handled.push(entry);
-            all_well &= well;
+
+    /// Waits until no more than `left` are under way.
+    pub async fn settle_down(&mut self, left: usize) {
+        while self.tasks.len() > left {
+            let well = self.tasks.join_next().await;
+            self.any_failed |= !matches!(well, Some(Ok(true)));
         }
     }
-    (handled, all_well)
+
+    /// Whether one failed since this was last asked.
+    pub fn take_failed(&mut self) -> bool {
+        std::mem::take(&mut self.any_failed)
+    }
 }
 
 async fn launch_claimed(
-    worker: Arc<Worker>,
+    worker: &Arc<Worker>,
     claimed: Claimed,
     order: Option<LaunchOrder>,
     until: Instant,
@@ -110,7 +127,7 @@ async fn launch_claimed(
     let Claimed { entry, attempt, waited, .. } = claimed;
     histogram!(DISPATCH_LAG_SECONDS).record(waited);
     let launched = match order {
-        Some(order) => launch(&worker, order, until).await,
+        Some(order) => launch(worker, order, until).await,
         None => Launched::Left,
     };
     let handled = Handled { entry, launched: (launched == Launched::Done).then_some(attempt) };

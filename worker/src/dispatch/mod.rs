@@ -25,6 +25,7 @@ use crate::trouble::{Complaint, Trouble};
 use crate::worker::Worker;
 use bell::Listener;
 use hand::Hand;
+use launching::Launches;
 use metrics::gauge;
 use record::Handled;
 use roadstead_backend::dispatch::{DispatchError, Taken};
@@ -53,6 +54,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 pub struct Dispatcher {
     worker: Arc<Worker>,
     hand: Hand,
+    launches: Launches,
     /// Seen to end; berths not given back yet.
     gone: Vec<Ended>,
     recorder: mpsc::Sender<Handled>,
@@ -77,7 +79,8 @@ impl Dispatcher {
     pub fn new(worker: Arc<Worker>, reclaimed: mpsc::Receiver<Vec<Taken>>) -> Self {
         let (recorder, recording) = record::start(Arc::clone(&worker));
         let listener = Arc::new(Listener::default());
-        Self { worker, hand: Hand::new(), gone: Vec::new(), recorder, recording, listener, reclaimed }
+        let launches = Launches::new(recorder.clone());
+        Self { worker, hand: Hand::new(), launches, gone: Vec::new(), recorder, recording, listener, reclaimed }
     }
 
     /// Dispatches until `stop`; then gives back what it has, sees its attempts end for a while, and leaves.
@@ -126,18 +129,19 @@ impl Dispatcher {
 
         let taken = self.take(room, berths).await;
         let took = matches!(&taken, Ok(count) if *count > 0);
-        if room == 0 || self.hand.is_empty() {
+        let (has_room, mut launched) = (room > 0, false);
+        if has_room && !self.hand.is_empty() {
+            launched = self.claim(&mut connection).await?;
+        } else {
             self.release(&mut connection).await?;
-            taken?;
-            return Ok(Turn::Idle { full: room == 0 });
         }
-        let (launched, well) = self.claim(&mut connection).await?;
         drop(connection);
+        self.launches.settle_down(worker.launcher.overlap()).await;
         taken?;
-        Ok(match (well, took || launched) {
-            (false, _) => Turn::Unwell,
-            (true, true) => Turn::Worked,
-            (true, false) => Turn::Idle { full: false },
+        Ok(match (self.launches.take_failed(), has_room && took || launched) {
+            (true, _) => Turn::Unwell,
+            (false, true) => Turn::Worked,
+            (false, false) => Turn::Idle { full: !has_room },
         })
     }
 
@@ -171,8 +175,8 @@ impl Dispatcher {
         }
     }
 
-    /// Claims what is in the hand and launches it. Answers whether something was claimed, and whether all launches went well.
-    async fn claim(&mut self, connection: &mut Connection) -> Result<(bool, bool), StoreError> {
+    /// Claims what is in the hand and begins to launch it. Answers whether something was claimed.
+    async fn claim(&mut self, connection: &mut Connection) -> Result<bool, StoreError> {
         let worker = Arc::clone(&self.worker);
         let Worker { id, settings, .. } = &*worker;
         let mut credentials: HashMap<ExecutionId, Option<Credential>> =
@@ -204,13 +208,12 @@ impl Dispatcher {
         let any = !claimed.is_empty();
         let until = asked_at + settings.launch.launch_lease.saturating_sub(launching::LEASE_MARGIN);
         let claimed = launching::ordered(connection, &self.worker, claimed).await;
-        let (handled, well) = launching::launch_all(&self.worker, claimed, until).await;
-        let dropped = sorted.dropped.into_iter().map(|entry| Handled { entry, launched: None });
-        for handled in handled.into_iter().chain(dropped) {
+        self.launches.begin(&self.worker, claimed, until);
+        for entry in sorted.dropped {
             // Its receiver lives as long as this.
-            let _ = self.recorder.send(handled).await;
+            let _ = self.recorder.send(Handled { entry, launched: None }).await;
         }
-        Ok((any, well))
+        Ok(any)
     }
 
     /// Gives berths back without claiming. Answers whether there were any.
@@ -261,6 +264,7 @@ impl Dispatcher {
     async fn leave(mut self) {
         let hand = self.hand.put_down();
         self.give_back(&hand).await;
+        self.launches.settle_down(0).await;
         let mut live = self.worker.launcher.live();
         let worker = Arc::clone(&self.worker);
         let all_ended = async {
@@ -295,7 +299,7 @@ impl Dispatcher {
         if tokio::time::timeout(worker.settings.shutdown_timeout, all_ended).await.is_err() {
             info!(worker.log, "leaving attempts to report by themselves"; "live" => *worker.launcher.live().borrow());
         }
-        drop(self.recorder);
+        drop((self.recorder, self.launches));
         worker.settling.close();
         let unfinished = async { tokio::join!(self.recording, worker.settling.wait()) };
         let _ = tokio::time::timeout(LAST_WRITES, unfinished).await;

@@ -152,6 +152,11 @@ pub trait Launcher: Send + Sync {
     /// Starts an attempt by `until`, as far as it is up to this launcher. When this answers, the process or Job exists, unless it is an error.
     fn launch(&self, order: LaunchOrder, until: Instant) -> BoxFuture<'_, Result<(), LaunchError>>;
 
+    /// So many launches may still be under way when the next are claimed: what they wait for is not this machine.
+    fn overlap(&self) -> usize {
+        0
+    }
+
     /// Waits for what is news. Each end is told once. Dropping the future loses nothing.
     fn observe(&self) -> BoxFuture<'_, News>;
 

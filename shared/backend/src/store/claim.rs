@@ -178,9 +178,10 @@ struct ReleasedRow {
     attempt: i32,
 }
 
+/// `ANY` says what the join says too: whatever the planner takes for the shorter side, the berths of others are not gone through.
 const RELEASE: &str = "
 UPDATE attempts a SET released_at = now() FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
-WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND ({}::text IS NULL OR a.worker = {}::text)
+WHERE a.execution_id = ANY({}::uuid[]) AND a.execution_id = i.execution_id AND a.attempt = i.attempt AND ({}::text IS NULL OR a.worker = {}::text)
   AND a.released_at IS NULL AND a.finished_at IS NOT NULL
 RETURNING a.execution_id, a.attempt";
 
@@ -191,9 +192,11 @@ pub async fn release(
     observer: &Observer,
     gone: &[AttemptId],
 ) -> StoreResult<HashSet<AttemptId>> {
+    let executions: Vec<Uuid> = gone.iter().map(|a| a.execution_id.0).collect();
     let rows: Vec<ReleasedRow> = statement(RELEASE)
-        .bind::<Array<SqlUuid>, Vec<Uuid>>(gone.iter().map(|a| a.execution_id.0).collect())
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(executions.clone())
         .bind::<Array<Integer>, Vec<i32>>(gone.iter().map(|a| a.attempt).collect())
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(executions)
         .bind::<Nullable<Text>, _>(observer.worker())
         .bind::<Nullable<Text>, _>(observer.worker())
         .load(connection)

@@ -161,15 +161,31 @@ pub async fn sql(connection: &mut Connection, text: &str) {
 
 /// Rows that indexes have led to in the tables of executions, up to now.
 pub async fn rows_read(connection: &mut Connection) -> i64 {
+    counted(
+        connection,
+        "SELECT COALESCE(sum(idx_tup_read), 0)::int8 AS count FROM pg_stat_user_indexes
+         WHERE relname IN ('executions', 'attempts', 'execution_events')",
+    )
+    .await
+}
+
+/// Pages that were read of an index, up to now.
+pub async fn pages_read(connection: &mut Connection, index: &str) -> i64 {
+    let pages = format!(
+        "SELECT (idx_blks_read + idx_blks_hit)::int8 AS count FROM pg_statio_user_indexes WHERE indexrelname = '{index}'"
+    );
+    counted(connection, &pages).await
+}
+
+async fn counted(connection: &mut Connection, statistics: &str) -> i64 {
     #[derive(diesel::QueryableByName)]
-    struct Read {
+    struct Counted {
         #[diesel(sql_type = diesel::sql_types::BigInt)]
-        rows: i64,
+        count: i64,
     }
-    const READ: &str = "SELECT COALESCE(sum(idx_tup_read), 0)::int8 AS rows FROM pg_stat_user_indexes
-        WHERE relname IN ('executions', 'attempts', 'execution_events')";
     sql(connection, "SELECT pg_stat_force_next_flush()").await;
     sql(connection, "SELECT pg_stat_clear_snapshot()").await;
-    let read: Read = diesel_async::RunQueryDsl::get_result(diesel::sql_query(READ), connection).await.unwrap();
-    read.rows
+    let counted: Counted =
+        diesel_async::RunQueryDsl::get_result(diesel::sql_query(statistics), connection).await.unwrap();
+    counted.count
 }

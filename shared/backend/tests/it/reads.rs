@@ -69,6 +69,29 @@ async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_berth_is_given_back_without_a_look_at_the_others() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    sql(c, "VACUUM ANALYZE attempts").await;
+    let (first, second) = (running(c).await, running(c).await);
+    for attempt in [first, second] {
+        assert!(matches!(report(c, attempt, SESSION, Status::Succeeded).await, Finished::Settled { .. }));
+    }
+    // The plan is made here, while there are few.
+    assert!(claim::release(c, &by("worker-1"), &[first]).await.unwrap().contains(&first));
+    sql(
+        c,
+        "INSERT INTO attempts (execution_id, attempt, tenant, worker, launch_lease_expires_at, start_deadline)
+            SELECT gen_random_uuid(), 1, 't', 'worker-1', now(), now() FROM generate_series(1, 10000)",
+    )
+    .await;
+    let before = pages_read(c, "attempts_berths").await;
+    assert!(claim::release(c, &by("worker-1"), &[second]).await.unwrap().contains(&second));
+    let read = pages_read(c, "attempts_berths").await - before;
+    assert!(read < 15, "{read} pages of an index of many were read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_near_the_head_is_found_without_a_look_at_the_rest_of_the_queue() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();

@@ -92,7 +92,15 @@ impl Jobs {
         container.image = Some(image);
         let amounts = container.resources.get_or_insert_default();
         amounts.limits.get_or_insert_default().extend(resources.clone());
-        amounts.requests.get_or_insert_default().extend(resources);
+        amounts.requests.get_or_insert_default().extend(resources.clone());
+        // It runs before the attempt's container, so the node sets nothing more aside; and the container runtime begins a container within its limit,
+        // with tens of milliseconds of CPU of its own.
+        let init = pod.init_containers.iter_mut().flatten().find(|container| container.name == EXECUTOR);
+        if let (Some(init), Some(cpu)) = (init, resources.get("cpu")) {
+            let amounts = init.resources.get_or_insert_default();
+            amounts.limits.get_or_insert_default().insert("cpu".to_owned(), cpu.clone());
+            amounts.requests.get_or_insert_default().insert("cpu".to_owned(), cpu.clone());
+        }
         container.args = Some(
             [
                 "attempt",

@@ -179,6 +179,10 @@ impl Launcher for KubernetesLauncher {
         .boxed()
     }
 
+    fn overlap(&self) -> usize {
+        MAX_IN_FLIGHT
+    }
+
     fn observe(&self) -> BoxFuture<'_, News> {
         async move {
             let mut seen = self.look.seen.subscribe();
