@@ -130,9 +130,11 @@ struct AbandonedRow {
     timeout_seconds: i32,
 }
 
+/// The execution's row is looked up by a subquery of its own, for the reason that [`super::claim`] gives.
 const ABANDONED: &str = "
 SELECT a.tenant, a.execution_id, a.attempt, e.timeout_seconds
-FROM attempts a JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt
+FROM attempts a
+JOIN LATERAL (SELECT * FROM executions x WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt
 WHERE a.released_at IS NULL AND a.launched_at IS NULL AND a.launch_lease_expires_at < now()
   AND e.state = 'launching' AND e.cancel_requested_at IS NULL
 LIMIT {}";

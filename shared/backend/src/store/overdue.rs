@@ -60,6 +60,7 @@ struct OverdueRow {
     worker_may_end_it: bool,
 }
 
+/// The execution's row is looked up by a subquery of its own (`OFFSET 0` keeps it one), for the reason that [`super::claim`] gives.
 const OVERDUE: &str = "
 SELECT tenant, execution_id, attempt, started, silent,
        late_since > now() - make_interval(secs => {})
@@ -71,7 +72,8 @@ FROM (SELECT a.tenant, a.execution_id, a.attempt, a.worker, a.started_at IS NOT 
                       THEN LEAST(a.start_deadline, CASE WHEN a.launched_at IS NULL THEN a.launch_lease_expires_at
                                                         ELSE e.cancel_requested_at + make_interval(secs => {}) END)
                   ELSE a.start_deadline END AS late_since
-      FROM attempts a JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
+      FROM attempts a
+      JOIN LATERAL (SELECT cancel_requested_at FROM executions x WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON true
       WHERE a.released_at IS NULL AND a.finished_at IS NULL) AS live
 WHERE late_since < now()
 ORDER BY late_since LIMIT {}";

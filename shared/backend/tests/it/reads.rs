@@ -92,6 +92,29 @@ async fn a_berth_is_given_back_without_a_look_at_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_overdue_costs_a_look_at_each_live_attempt_and_no_more() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let late = async |c: &mut Connection| overdue::overdue(c, 100).await.unwrap().len();
+    let left = async |c: &mut Connection| launch::abandoned(c, 100).await.unwrap().len();
+    running(c).await;
+    planned(c, late).await;
+    planned(c, left).await;
+    sql(
+        c,
+        "INSERT INTO executions (tenant, id, state, attempt, priority, max_attempts, enqueued, input_bytes, timeout_seconds)
+         SELECT 't', gen_random_uuid(), 'launching', 1, 1, 1, false, 0, 60 FROM generate_series(1, 500);
+         INSERT INTO attempts (execution_id, attempt, tenant, worker, launch_lease_expires_at, start_deadline)
+         SELECT id, 1, 't', 'worker-1', now() + interval '1 hour', now() + interval '1 hour' FROM executions WHERE state = 'launching'",
+    )
+    .await;
+    let before = rows_read(c).await;
+    assert_eq!((late(c).await, left(c).await), (0, 0));
+    let read = rows_read(c).await - before;
+    assert!(read < 5 * CROWD, "{read} rows were looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_near_the_head_is_found_without_a_look_at_the_rest_of_the_queue() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
