@@ -1,13 +1,14 @@
 //! `POST /v1/executions/{id}/retry`: a new execution of the same definition with the same input.
 //!
-//! A large input is copied first: each execution owns its objects, and retention deletes them with it.
+//! The definition is asked what a submission's is: what could run once may not now, after another configuration. A large input is copied first: each
+//! execution owns its objects, and retention deletes them with it.
 
 use crate::auth::Principal;
 use crate::clock;
 use crate::problem::{Kind, Problem};
 use crate::query::{Params, execution_id, load};
 use crate::state::App;
-use crate::submit;
+use crate::submit::{self, Definition, Runnable};
 use actix_web::{HttpRequest, HttpResponse, rt, web};
 use roadstead_backend::objects::{Store, layout};
 use roadstead_backend::store::query::{self, Execution};
@@ -24,10 +25,11 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 /// Run it anew
 #[utoipa::path(
     post, path = "/v1/executions/{id}/retry", tag = "executions", operation_id = "retryExecution",
-    description = "A new execution with the same definition, input, priority, labels, run timeout and retries; it begins to wait now, without a queue timeout.",
+    description = "A new execution with the same definition, input, priority, labels, run timeout and retries; it begins to wait now, without a queue timeout. A definition that would be refused if it were submitted now is refused here too, with the same errors.",
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 202, description = "The new execution", body = crate::query::view::ExecutionView<'static>, headers(("Location" = String))),
+        (status = 400, response = crate::openapi::BadRequest),
         (status = 404, response = crate::openapi::NotFound),
         (status = 409, response = crate::openapi::Conflict),
         (status = 422, response = crate::openapi::KeyReused),
@@ -64,9 +66,11 @@ async fn resubmit(
     old: &Execution,
     idempotency: Option<IdempotencyKey>,
 ) -> Result<Execution, Problem> {
-    let definition = query::definition(&mut *app.database.get().await?, &tenant.name, old.id).await?;
-    let definition = definition.ok_or_else(Problem::not_found)?;
-    let new = again(old, definition);
+    let stored = query::definition(&mut *app.database.get().await?, &tenant.name, old.id).await?;
+    let query::Definition { spec, input } = stored.ok_or_else(Problem::not_found)?;
+    let definition = definition(old, spec.as_deref())?;
+    let runnable = submit::runnable(app, &tenant.name, &definition).await?.map_err(Problem::fields)?;
+    let new = again(old, runnable, input);
     let id = new.id;
     let copied = new.input.is_none() && new.input_bytes > 0;
     if copied {
@@ -86,13 +90,22 @@ async fn resubmit(
     answer
 }
 
-fn again(old: &Execution, definition: query::Definition) -> NewExecution {
+/// What it was submitted with; of a workflow, the version that was the newest then.
+fn definition(old: &Execution, spec: Option<&str>) -> Result<Definition, Problem> {
+    match (spec, &old.workflow) {
+        (Some(spec), _) => serde_json::from_str(spec).map(Definition::Own).map_err(Problem::internal),
+        (None, Some((name, version))) => Ok(Definition::Named { name: name.clone(), version: Some(*version) }),
+        (None, None) => Err(Problem::internal("an execution has neither a definition nor a workflow")),
+    }
+}
+
+fn again(old: &Execution, Runnable { workflow, spec, .. }: Runnable, input: Option<String>) -> NewExecution {
     NewExecution {
         id: ExecutionId::new(),
         priority: old.priority,
-        workflow: old.workflow.clone(),
-        spec: definition.spec,
-        input: definition.input,
+        workflow,
+        spec,
+        input,
         input_bytes: old.input_bytes,
         timeout_seconds: old.timeout_seconds,
         max_attempts: old.max_attempts,

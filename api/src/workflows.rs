@@ -9,6 +9,7 @@ use crate::problem::{Kind, Problem};
 use crate::query::view::Time;
 use crate::query::{Listing, Params, immutable, json, reads, tagged};
 use crate::state::App;
+use crate::submit::placeable;
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use roadstead_backend::objects::{Store, layout};
@@ -93,7 +94,7 @@ fn location(name: &str, version: i32) -> String {
 /// Store a definition
 #[utoipa::path(
     put, path = "/v1/workflows/{name}", tag = "workflows", operation_id = "putWorkflow",
-    description = "A definition that differs from the newest version becomes the next version; the same one makes none.",
+    description = "A definition that differs from the newest version becomes the next version; the same one makes none. One that could not run here is refused.",
     params(("name" = String, Path, description = "1 to 63 of a-z, 0-9 and `-`")),
     request_body(description = "The definition, as JSON or YAML", content(
         (crate::openapi::WorkflowDefinition = "application/json"),
@@ -123,7 +124,12 @@ pub async fn put(
     }
     let content_type = json_body::content_type(&request, CONTENT_TYPES)?;
     let body = json_body::read(&request, &mut payload, MAX_BODY_BYTES).await?;
-    let definition = canonical(&read_definition(content_type, &body)?)?;
+    let workflow = read_definition(content_type, &body)?;
+    let objections = placeable::against_sent(&workflow, "", app.config.kubernetes.as_ref());
+    if !objections.is_empty() {
+        return Err(Problem::fields(objections));
+    }
+    let definition = canonical(&workflow)?;
     let digest = Sha256::digest(&definition);
     let tenant = &principal.tenant.name;
     let put = workflows::put(&mut *app.database.get().await?, tenant, &name, &digest, &definition).await?;

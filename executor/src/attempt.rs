@@ -52,7 +52,7 @@ pub async fn attempt(bootstrap: Bootstrap, environment: Environment) -> Exit {
         }
         Err(error) => {
             let message = format!("the workspace can't be made: {error}");
-            attempt.report(&heart, Conclusion::failed("workspace_failed", message, true)).await
+            attempt.report(&heart, Conclusion::failed(Reason::WORKSPACE_FAILED, message, true)).await
         }
     }
 }
@@ -169,7 +169,9 @@ impl Attempt {
             halt = self.stop.asked() => Ok(Some(RunEnd::Halted(halt))),
         };
         let end = match laid {
-            Err(error) => return (Ok(Conclusion::failed("input_unavailable", error.to_string(), true)), self.patience),
+            Err(error) => {
+                return (Ok(Conclusion::failed(Reason::INPUT_UNAVAILABLE, error.to_string(), true)), self.patience);
+            }
             Ok(Some(halted)) => halted,
             Ok(None) => {
                 let steps = Arc::new(self.grant.workflow.steps.clone());
@@ -226,7 +228,7 @@ struct Superseded;
 fn with_log(mut conclusion: Conclusion, complete: bool) -> Conclusion {
     if !complete && conclusion.outcome.status == Status::Succeeded {
         let message = "the end of the log could not be uploaded";
-        conclusion.outcome.reason.get_or_insert_with(|| Reason::new("log_incomplete", message));
+        conclusion.outcome.reason.get_or_insert_with(|| Reason::new(Reason::LOG_INCOMPLETE, message));
     }
     conclusion
 }

@@ -123,8 +123,8 @@ impl Unshipped {
 impl From<WalkError> for Unshipped {
     fn from(error: WalkError) -> Self {
         let code = match error {
-            WalkError::Limit(_) => "artifact_limit",
-            WalkError::Invalid { .. } | WalkError::Unreadable(_) => "artifact_invalid",
+            WalkError::Limit(_) => Reason::ARTIFACT_LIMIT,
+            WalkError::Invalid { .. } | WalkError::Unreadable(_) => Reason::ARTIFACT_INVALID,
         };
         Self::Failed { code, message: error.to_string(), retryable: false }
     }
@@ -134,8 +134,8 @@ impl From<ResultError> for Unshipped {
     fn from(error: ResultError) -> Self {
         let code = match error {
             ResultError::Ship(error) => return error.into(),
-            ResultError::TooLarge { .. } => "result_too_large",
-            ResultError::Invalid(_) => "result_invalid",
+            ResultError::TooLarge { .. } => Reason::RESULT_TOO_LARGE,
+            ResultError::Invalid(_) => Reason::RESULT_INVALID,
         };
         Self::Failed { code, message: error.to_string(), retryable: false }
     }
@@ -145,7 +145,7 @@ impl From<ShipError> for Unshipped {
     fn from(error: ShipError) -> Self {
         match error {
             ShipError::Api(ApiError::Gone) => Self::Superseded,
-            error => Self::Failed { code: "upload_failed", message: error.to_string(), retryable: true },
+            error => Self::Failed { code: Reason::UPLOAD_FAILED, message: error.to_string(), retryable: true },
         }
     }
 }

@@ -247,8 +247,8 @@ impl Queue {
 /// What a launched attempt waits for, by the reason that is noted while it does not start.
 fn waiting_in_a_cluster(reason: Option<&Reason>) -> Option<WaitingFor> {
     match reason?.code.as_str() {
-        "unschedulable" | "quota_exceeded" => Some(WaitingFor::PodScheduling),
-        "image_pulling" | "image_pull_backoff" => Some(WaitingFor::Image),
+        Reason::UNSCHEDULABLE | Reason::QUOTA_EXCEEDED => Some(WaitingFor::PodScheduling),
+        Reason::IMAGE_PULLING | Reason::IMAGE_PULL_BACKOFF => Some(WaitingFor::Image),
         _ => None,
     }
 }

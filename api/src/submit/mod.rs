@@ -7,14 +7,16 @@ mod grammar;
 pub mod idempotency;
 mod members;
 mod payload;
-mod placeable;
+pub mod placeable;
 mod record;
 mod resolve;
 pub mod service;
 mod split;
 mod stream;
 
+pub use decode::Definition;
 pub use idempotency::idempotency_key;
+pub use resolve::{Runnable, runnable};
 
 use crate::auth::Principal;
 use crate::clock;

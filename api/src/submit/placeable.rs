@@ -1,17 +1,31 @@
-//! Whether the cluster that attempts run in would take a definition: found out when it is submitted, not when its turn has come.
+//! Whether the cluster that attempts run in would take a definition: found out when it is stored, submitted or retried, not when its turn has come.
 //!
 //! Under the process launcher, which knows neither images nor bounds, everything is.
 
+use crate::workflow_cache::CachedVersion;
 use roadstead_backend::config::KubernetesConfig;
-use roadstead_domain::workflow::Resources;
+use roadstead_domain::decode::FieldError;
 use roadstead_domain::workflow::quantity::excess;
+use roadstead_domain::workflow::{Resources, Workflow};
 
-/// What stands against it: fields of the definition, as in `resources/memory`, and what is wrong with each.
-pub fn objections(
-    has_image: bool,
-    resources: &Resources,
-    kubernetes: Option<&KubernetesConfig>,
-) -> Vec<(String, String)> {
+/// What stands against a definition that was sent, at `at` of the body.
+pub fn against_sent(workflow: &Workflow, at: &str, kubernetes: Option<&KubernetesConfig>) -> Vec<FieldError> {
+    let placed = |(field, detail)| FieldError { pointer: format!("{at}/{field}"), detail };
+    objections(workflow.image.is_some(), &workflow.resources, kubernetes).into_iter().map(placed).collect()
+}
+
+/// What stands against a stored one, which is known by its name.
+pub fn against_stored(version: &CachedVersion, kubernetes: Option<&KubernetesConfig>) -> Vec<FieldError> {
+    let CachedVersion { name, version: number, has_image, resources, .. } = version;
+    let told = |(field, detail)| FieldError {
+        pointer: "/workflow".to_owned(),
+        detail: format!("the definition of `{name}@{number}` can't run here: its {field} {detail}"),
+    };
+    objections(*has_image, resources, kubernetes).into_iter().map(told).collect()
+}
+
+/// Fields of the definition, as in `resources/memory`, and what is wrong with each.
+fn objections(has_image: bool, resources: &Resources, kubernetes: Option<&KubernetesConfig>) -> Vec<(String, String)> {
     let Some(kubernetes) = kubernetes else { return Vec::new() };
     let mut objections = Vec::new();
     if !has_image && kubernetes.workflow_image.is_none() {
@@ -40,11 +54,14 @@ mod tests {
     use std::sync::Arc;
 
     async fn api(more: &[(&str, &str)]) -> web::Data<App> {
-        let database_url = roadstead_testkit::servers().await.new_database().await;
+        api_over(&roadstead_testkit::servers().await.new_database().await, more).await
+    }
+
+    async fn api_over(database_url: &str, more: &[(&str, &str)]) -> web::Data<App> {
         let variables = [
             ("API_HOST", "127.0.0.1"),
             ("DEV_MODE", "true"),
-            ("DATABASE_URL", database_url.as_str()),
+            ("DATABASE_URL", database_url),
             ("REDIS_URL", "redis://127.0.0.1:1"),
             ("S3_ENDPOINT", "http://127.0.0.1:1"),
             ("S3_ACCESS_KEY_ID", "nobody"),
@@ -73,8 +90,20 @@ mod tests {
     }
 
     macro_rules! post {
-        ($service:expr, $path:expr, $body:expr) => {{
-            let request = TestRequest::post().uri($path).set_json($body).to_request();
+        ($service:expr, $path:expr, $body:expr) => {
+            ask!($service, TestRequest::post().uri($path).set_json($body))
+        };
+    }
+
+    macro_rules! put {
+        ($service:expr, $path:expr, $body:expr) => {
+            ask!($service, TestRequest::put().uri($path).set_json($body))
+        };
+    }
+
+    macro_rules! ask {
+        ($service:expr, $request:expr) => {{
+            let request = $request.to_request();
             let response = call_service(&$service, request).await;
             let status = response.status().as_u16();
             let body: Value = read_body_json(response).await;
@@ -94,6 +123,8 @@ mod tests {
     }
 
     const CLUSTER: &[(&str, &str)] = &[("LAUNCHER", "kubernetes"), ("JOB_MAX_CPU", "2"), ("JOB_MAX_MEMORY", "1Gi")];
+
+    const PERMISSIVE: &[(&str, &str)] = &[("LAUNCHER", "kubernetes"), ("WORKFLOW_IMAGE", "busybox")];
 
     #[actix_web::test]
     async fn a_definition_that_the_cluster_would_not_take_is_refused_when_it_is_submitted() {
@@ -115,23 +146,71 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_named_workflow_that_the_cluster_would_not_take_is_refused_by_its_name() {
+    async fn a_workflow_that_the_cluster_would_not_take_is_not_stored() {
         let service = serve!(api(CLUSTER).await);
+        let much = definition(&json!({"resources": {"memory": "2G"}}));
+        let (status, problem) = put!(service, "/v1/workflows/big", &much);
+        assert_eq!((status, pointers(&problem)), (400, vec!["/image", "/resources/memory"]));
+        assert!(problem["errors"][1]["detail"].as_str().unwrap().ends_with("which is 1Gi"), "{problem}");
+        assert_eq!(ask!(service, TestRequest::get().uri("/v1/workflows/big")).0, 404);
+
+        let good = definition(&json!({"image": "python:3.12", "resources": {"memory": "1Gi"}}));
+        assert_eq!(put!(service, "/v1/workflows/big", &good).0, 201);
+    }
+
+    #[actix_web::test]
+    async fn a_stored_workflow_that_the_cluster_would_not_take_any_more_is_refused_by_its_name() {
+        let database_url = roadstead_testkit::servers().await.new_database().await;
+        let before = serve!(api_over(&database_url, PERMISSIVE).await);
         let stored = definition(&json!({"resources": {"memory": "2G"}}));
-        let put = TestRequest::put().uri("/v1/workflows/big").set_json(&stored).to_request();
-        assert!(call_service(&service, put).await.status().is_success());
+        assert_eq!(put!(before, "/v1/workflows/big", &stored).0, 201);
+        let service = serve!(api_over(&database_url, CLUSTER).await);
         for name in ["big", "big@1"] {
             let (status, problem) = post!(service, "/v1/executions", &json!({"workflow": name}));
-            assert_eq!((status, pointers(&problem)), (400, vec!["/workflow", "/workflow"]));
-            let detail = |at: usize| problem["errors"][at]["detail"].as_str().unwrap();
-            assert!(
-                detail(0).starts_with("the definition of `big@1` can't run here: its image is missing"),
-                "{problem}"
-            );
-            assert!(
-                detail(1).contains("its resources/memory is more than an attempt may have here, which is 1Gi"),
-                "{problem}"
-            );
+            assert_eq!(status, 400);
+            is_of_big(&problem);
+        }
+    }
+
+    fn is_of_big(problem: &Value) {
+        assert_eq!(pointers(problem), ["/workflow", "/workflow"]);
+        let detail = |at: usize| problem["errors"][at]["detail"].as_str().unwrap();
+        assert!(detail(0).starts_with("the definition of `big@1` can't run here: its image is missing"), "{problem}");
+        assert!(
+            detail(1).contains("its resources/memory is more than an attempt may have here, which is 1Gi"),
+            "{problem}"
+        );
+    }
+
+    #[actix_web::test]
+    async fn what_ran_once_and_would_not_be_taken_any_more_is_not_retried() {
+        let database_url = roadstead_testkit::servers().await.new_database().await;
+        let before = serve!(api_over(&database_url, PERMISSIVE).await);
+        let much = definition(&json!({"resources": {"memory": "2G"}}));
+        assert_eq!(put!(before, "/v1/workflows/big", &much).0, 201);
+        let mut ended = Vec::new();
+        for submission in [json!({"spec": much}), json!({"workflow": "big"})] {
+            let (_, execution) = post!(before, "/v1/executions", &submission);
+            let path = format!("/v1/executions/{}", execution["id"].as_str().unwrap());
+            assert_eq!(ask!(before, TestRequest::post().uri(&format!("{path}/cancel"))).0, 202);
+            ended.push(format!("{path}/retry"));
+        }
+        let good = definition(&json!({"image": "python:3.12"}));
+        assert_eq!(put!(before, "/v1/workflows/big", &good).0, 201);
+
+        let service = serve!(api_over(&database_url, CLUSTER).await);
+        let (status, problem) = ask!(service, TestRequest::post().uri(&ended[0]));
+        assert_eq!((status, pointers(&problem)), (400, vec!["/spec/image", "/spec/resources/memory"]));
+        let (status, problem) = ask!(service, TestRequest::post().uri(&ended[1]));
+        assert_eq!(status, 400, "its own version is what would run again");
+        is_of_big(&problem);
+        let (_, page) = ask!(service, TestRequest::get().uri("/v1/executions"));
+        assert_eq!(page["items"].as_array().unwrap().len(), 2);
+
+        for retry in &ended {
+            let (status, execution) = ask!(before, TestRequest::post().uri(retry));
+            assert_eq!((status, execution["state"].as_str()), (202, Some("queued")), "{execution}");
+            assert!(retry.contains(execution["retry_of"].as_str().unwrap()));
         }
     }
 
@@ -145,8 +224,14 @@ mod tests {
     #[actix_web::test]
     async fn the_process_launcher_takes_everything() {
         let service = serve!(api(&[("LAUNCHER", "process"), ("JOB_MAX_CPU", "2")]).await);
-        let much = json!({"spec": definition(&json!({"resources": {"cpu": "100", "memory": "100Ti"}}))});
-        let (status, _) = post!(service, "/v1/executions", &much);
-        assert_eq!(status, 202);
+        let much = definition(&json!({"resources": {"cpu": "100", "memory": "100Ti"}}));
+        assert_eq!(put!(service, "/v1/workflows/big", &much).0, 201);
+        for submission in [json!({"spec": much}), json!({"workflow": "big"})] {
+            let (status, execution) = post!(service, "/v1/executions", &submission);
+            assert_eq!(status, 202);
+            let path = format!("/v1/executions/{}", execution["id"].as_str().unwrap());
+            assert_eq!(ask!(service, TestRequest::post().uri(&format!("{path}/cancel"))).0, 202);
+            assert_eq!(ask!(service, TestRequest::post().uri(&format!("{path}/retry"))).0, 202);
+        }
     }
 }

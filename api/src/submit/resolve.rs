@@ -1,7 +1,7 @@
 //! From what is wanted to the row: the workflow's version, the defaults (submission, then workflow, then configuration), the deadlines.
 
 use super::decode::{Definition, Wanted};
-use super::placeable::objections;
+use super::placeable;
 use crate::problem::Problem;
 use crate::state::App;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,15 +18,16 @@ pub struct InputRow {
     pub size_bytes: i64,
 }
 
-/// What a definition says, of a stored workflow or of the submission's own.
-struct Silent {
-    workflow: Option<(String, i32)>,
-    spec: Option<String>,
+/// A definition that can run here, of a stored workflow or of the execution's own, and what it says.
+#[derive(Debug)]
+pub struct Runnable {
+    pub workflow: Option<(String, i32)>,
+    pub spec: Option<String>,
     timeout_seconds: Option<u32>,
     max_retries: Option<u32>,
 }
 
-/// `Ok(Err(errors))`: the workflow that is named is not there, or the definition can't run here. Their pointers begin at the submission.
+/// `Ok(Err(errors))`: there is no such workflow, or the definition can't run here. Their pointers begin at the submission.
 pub async fn resolve(
     app: &App,
     tenant: &str,
@@ -35,20 +36,26 @@ pub async fn resolve(
     input: InputRow,
     now: DateTime<Utc>,
 ) -> Result<Result<NewExecution, Vec<FieldError>>, Problem> {
+    let runnable = runnable(app, tenant, &wanted.definition).await?;
+    Ok(runnable.map(|runnable| row(id, wanted, runnable, input, &app.config.executions, now)))
+}
+
+/// The same of the definition alone.
+pub async fn runnable(
+    app: &App,
+    tenant: &str,
+    definition: &Definition,
+) -> Result<Result<Runnable, Vec<FieldError>>, Problem> {
     let kubernetes = app.config.kubernetes.as_ref();
-    let silent = match &wanted.definition {
+    let (runnable, objections) = match definition {
         Definition::Own(workflow) => {
-            let objections = objections(workflow.image.is_some(), &workflow.resources, kubernetes);
-            if !objections.is_empty() {
-                let placed = |(field, detail)| FieldError { pointer: format!("/spec/{field}"), detail };
-                return Ok(Err(objections.into_iter().map(placed).collect()));
-            }
-            Silent {
+            let runnable = Runnable {
                 workflow: None,
                 spec: Some(serde_json::to_string(workflow).map_err(Problem::internal)?),
                 timeout_seconds: workflow.timeout_seconds,
                 max_retries: workflow.max_retries,
-            }
+            };
+            (runnable, placeable::against_sent(workflow, "/spec", kubernetes))
         }
         Definition::Named { name, version } => {
             let found = match version {
@@ -56,52 +63,40 @@ pub async fn resolve(
                 None => app.workflows.latest(&app.database, tenant, name).await?,
             };
             let Some(found) = found else {
-                return Ok(Err(vec![of_workflow(match version {
+                let detail = match version {
                     Some(version) => format!("there is no version {version} of a workflow `{name}`"),
                     None => format!("there is no workflow `{name}`"),
-                })]));
-            };
-            let objections = objections(found.has_image, &found.resources, kubernetes);
-            if !objections.is_empty() {
-                let of_field = |(field, detail)| {
-                    of_workflow(format!(
-                        "the definition of `{name}@{}` can't run here: its {field} {detail}",
-                        found.version
-                    ))
                 };
-                return Ok(Err(objections.into_iter().map(of_field).collect()));
-            }
-            Silent {
+                return Ok(Err(vec![FieldError { pointer: "/workflow".to_owned(), detail }]));
+            };
+            let runnable = Runnable {
                 workflow: Some((found.name.clone(), found.version)),
                 spec: None,
                 timeout_seconds: found.timeout_seconds,
                 max_retries: found.max_retries,
-            }
+            };
+            (runnable, placeable::against_stored(&found, kubernetes))
         }
     };
-    Ok(Ok(row(id, wanted, silent, input, &app.config.executions, now)))
-}
-
-fn of_workflow(detail: String) -> FieldError {
-    FieldError { pointer: "/workflow".to_owned(), detail }
+    Ok(if objections.is_empty() { Ok(runnable) } else { Err(objections) })
 }
 
 fn row(
     id: ExecutionId,
     wanted: Wanted,
-    silent: Silent,
+    runnable: Runnable,
     input: InputRow,
     defaults: &ExecutionConfig,
     now: DateTime<Utc>,
 ) -> NewExecution {
-    let timeout_seconds = wanted.timeout_seconds.or(silent.timeout_seconds);
-    let max_retries = wanted.max_retries.or(silent.max_retries).unwrap_or(defaults.max_retries);
+    let timeout_seconds = wanted.timeout_seconds.or(runnable.timeout_seconds);
+    let max_retries = wanted.max_retries.or(runnable.max_retries).unwrap_or(defaults.max_retries);
     let run_at = wanted.run_at.filter(|at| *at > now);
     NewExecution {
         id,
         priority: wanted.priority,
-        workflow: silent.workflow,
-        spec: silent.spec,
+        workflow: runnable.workflow,
+        spec: runnable.spec,
         input: input.inline,
         input_bytes: input.size_bytes,
         timeout_seconds: timeout_seconds.map_or_else(|| defaults.timeout.as_secs() as i32, |seconds| seconds as i32),
@@ -150,8 +145,8 @@ mod tests {
             max_retries: None,
         };
         change(&mut wanted);
-        let silent = Silent { workflow: None, spec: None, timeout_seconds: workflow.0, max_retries: workflow.1 };
-        row(ExecutionId::new(), wanted, silent, InputRow::default(), &DEFAULTS, DateTime::UNIX_EPOCH)
+        let runnable = Runnable { workflow: None, spec: None, timeout_seconds: workflow.0, max_retries: workflow.1 };
+        row(ExecutionId::new(), wanted, runnable, InputRow::default(), &DEFAULTS, DateTime::UNIX_EPOCH)
     }
 
     #[test]

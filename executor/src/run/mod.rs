@@ -53,7 +53,7 @@ pub struct Run {
 impl Run {
     pub async fn to_end(&self) -> RunEnd {
         let Ok(dag) = Dag::of(&self.steps) else {
-            return failed("workflow_invalid", "a step needs one that does not exist".into(), false);
+            return failed(Reason::WORKFLOW_INVALID, "a step needs one that does not exist".into(), false);
         };
         let mut plan = Plan::of(dag, self.steps.iter().map(|step| step.retries));
         self.drive(&mut plan).await;
@@ -147,9 +147,9 @@ impl Run {
         let message = format!("step `{}` {}", step.id, describe(end, step).unwrap_or_default());
         let hopeless = matches!(end, End::NotStarted { hopeless: true, .. });
         let code = match end {
-            End::TimedOut => "step_timeout",
-            End::OutOfMemory { .. } => "oom_killed",
-            End::Exited(_) | End::Signalled(_) | End::Halted | End::NotStarted { .. } => "step_failed",
+            End::TimedOut => Reason::STEP_TIMEOUT,
+            End::OutOfMemory { .. } => Reason::OOM_KILLED,
+            End::Exited(_) | End::Signalled(_) | End::Halted | End::NotStarted { .. } => Reason::STEP_FAILED,
         };
         failed(code, message, !hopeless)
     }
@@ -213,19 +213,22 @@ pub fn outcome_of(halt: Halt, timeout_seconds: u32) -> Option<Outcome> {
         Some(Outcome { status, reason: Some(Reason::new(code, message)), retryable })
     };
     match halt {
-        Halt::Cancelled => outcome(Status::Cancelled, "cancelled", "stopped on request".into(), false),
+        Halt::Cancelled => outcome(Status::Cancelled, Reason::CANCELLED, "stopped on request".into(), false),
         Halt::Terminated => outcome(
             Status::Cancelled,
-            "executor_terminated",
+            Reason::EXECUTOR_TERMINATED,
             "the executor was told to stop by its machine".into(),
             true,
         ),
-        Halt::RunTimeout => {
-            outcome(Status::TimedOut, "run_timeout", format!("passed its run deadline of {timeout_seconds} s"), false)
-        }
+        Halt::RunTimeout => outcome(
+            Status::TimedOut,
+            Reason::RUN_TIMEOUT,
+            format!("passed its run deadline of {timeout_seconds} s"),
+            false,
+        ),
         Halt::LeaseEnding => outcome(
             Status::Failed,
-            "lease_ended",
+            Reason::LEASE_ENDED,
             "no heartbeat was answered for as long as the lease lasts".into(),
             true,
         ),

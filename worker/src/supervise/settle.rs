@@ -27,8 +27,6 @@ const MAX_OUTCOME_BYTES: u64 = 16 << 20;
 /// How long an object store that can't be reached is asked for an outcome; then the attempt counts as lost.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(120);
 const MAX_OVERDUE: i64 = 256;
-/// The reason's code, as the Kubernetes launcher gives it.
-const NODE_LOST: &str = "node_lost";
 /// PostgreSQL's word for when a Job was launched comes from a clock of its own, and a moment after the Job was created.
 const LOOK_MARGIN: Duration = Duration::from_secs(2);
 
@@ -144,7 +142,7 @@ pub async fn settle_unseen(worker: &Arc<Worker>, connection: &mut Connection) ->
         if !worker.judged.begin(attempt) {
             continue;
         }
-        let reason = Reason::new("job_deleted", "its Job is gone, and nobody saw how it ended");
+        let reason = Reason::new(Reason::JOB_DELETED, "its Job is gone, and nobody saw how it ended");
         let worker = Arc::clone(worker);
         worker.clone().settling.spawn(async move {
             settle(Arc::clone(&worker), Ended { tenant, attempt, end: End::Lost(reason), stage: Stage::Gone }).await;
@@ -196,7 +194,7 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     // An executor that still beats has its processes until its next heartbeat is refused.
     let is_gone = if is_cluster {
         // What is left is told when it goes; from a node that is lost nobody will tell.
-        let is_out_of_reach = explained.is_some_and(|reason| reason.code == NODE_LOST);
+        let is_out_of_reach = explained.is_some_and(|reason| reason.code == Reason::NODE_LOST);
         has_ended && (is_out_of_reach || !worker.launcher.holds(attempt))
     } else {
         why != Overdue::Run
@@ -234,19 +232,21 @@ fn seen(end: &End) -> Witness {
     match end {
         End::NotStarted { reason, retryable } => Witness::StartFailed { reason: reason.clone(), retryable: *retryable },
         End::Stopped(StopCause::StartTimeout) => Witness::StartFailed {
-            reason: Reason::new("start_timeout", "no start was granted in time"),
+            reason: Reason::new(Reason::START_TIMEOUT, "no start was granted in time"),
             retryable: true,
         },
         End::Stopped(StopCause::LeaseExpired) => {
-            Witness::Lost(Reason::new("lease_expired", "its executor was not heard of until its lease ran out"))
+            Witness::Lost(Reason::new(Reason::LEASE_EXPIRED, "its executor was not heard of until its lease ran out"))
         }
         End::Stopped(StopCause::RunTimeout) => {
-            Witness::TimedOut(Reason::new("run_timeout", "it was still running after its deadline"))
+            Witness::TimedOut(Reason::new(Reason::RUN_TIMEOUT, "it was still running after its deadline"))
         }
-        End::Stopped(StopCause::Over) => Witness::Lost(Reason::new("executor_lost", "it was no longer wanted")),
+        End::Stopped(StopCause::Over) => Witness::Lost(Reason::new(Reason::EXECUTOR_LOST, "it was no longer wanted")),
         End::Lost(reason) => Witness::Lost(reason.clone()),
         End::Unseen(reason) => Witness::StartFailed { reason: reason.clone(), retryable: true },
-        End::Reported => Witness::Lost(Reason::new("executor_lost", "its executor ended, but its report is nowhere")),
+        End::Reported => {
+            Witness::Lost(Reason::new(Reason::EXECUTOR_LOST, "its executor ended, but its report is nowhere"))
+        }
     }
 }
 

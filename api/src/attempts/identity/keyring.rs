@@ -21,7 +21,7 @@ const BELIEF: Duration = Duration::from_secs(3600);
 /// How long they are while the cluster does not answer.
 const LONGEST_BELIEF: Duration = Duration::from_secs(24 * 3600);
 /// Between an answer and the next question.
-const PAUSE: Duration = Duration::from_secs(10);
+pub const PAUSE: Duration = Duration::from_secs(10);
 /// Between a question without an answer and the next one.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Less than an executor waits.
@@ -94,8 +94,18 @@ impl Keyring {
 
     /// The key of this id; `None` if the cluster, asked after this call began, publishes none.
     pub async fn find(&self, id: &str) -> Result<Option<Found>, KeysUnavailable> {
+        self.seek(|known| known.key(id)).await
+    }
+
+    /// The same, if this issuer is the cluster. Asked of signed claims only: of others anybody could make it a question to the cluster.
+    pub async fn find_of(&self, issuer: &str, id: &str) -> Result<Option<Found>, KeysUnavailable> {
+        self.seek(|known| known.key(id).filter(|found| &*found.issuer == issuer)).await
+    }
+
+    /// What is known already is found without waiting for anybody's question.
+    async fn seek(&self, pick: impl Fn(&Known) -> Option<Found>) -> Result<Option<Found>, KeysUnavailable> {
         let now = Instant::now();
-        if let Some(found) = self.look(id, BELIEF) {
+        if let Some(found) = self.look(BELIEF, &pick) {
             return Ok(Some(found));
         }
         let turn = Arc::clone(&self.turn).lock_owned().await;
@@ -105,21 +115,22 @@ impl Keyring {
             _ => self.ask(turn).await,
         };
         let answered = asked.failure.is_none();
-        match self.look(id, if answered { BELIEF } else { LONGEST_BELIEF }) {
+        match self.look(if answered { BELIEF } else { LONGEST_BELIEF }, &pick) {
             Some(found) => Ok(Some(found)),
             None if answered && asked.began >= now => Ok(None),
             None => {
-                let why =
-                    asked.failure.clone().unwrap_or_else(|| "this one may be newer than the last answer".to_owned());
+                let why = asked
+                    .failure
+                    .clone()
+                    .unwrap_or_else(|| "what is asked for may be newer than the last answer".to_owned());
                 Err(KeysUnavailable { why, retry_after: asked.pause_left() })
             }
         }
     }
 
-    fn look(&self, id: &str, belief: Duration) -> Option<Found> {
+    fn look(&self, belief: Duration, pick: impl Fn(&Known) -> Option<Found>) -> Option<Found> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref().filter(|known| known.since.elapsed() < belief)?;
-        Some(Found { issuer: Arc::clone(&known.issuer), key: Arc::clone(known.keys.get(id)?) })
+        known.as_ref().filter(|known| known.since.elapsed() < belief).and_then(pick)
     }
 
     async fn ask(&self, mut turn: OwnedMutexGuard<Option<Asked>>) -> Asked {
@@ -174,6 +185,10 @@ impl Known {
         anyhow::ensure!(!issuer.is_empty(), "the OpenID configuration names no issuer");
         anyhow::ensure!(!keys.is_empty(), "none of the published keys is for RS256, ES256 or ES384");
         Ok(Self { issuer: issuer.into(), keys, since })
+    }
+
+    fn key(&self, id: &str) -> Option<Found> {
+        Some(Found { issuer: Arc::clone(&self.issuer), key: Arc::clone(self.keys.get(id)?) })
     }
 }
 
@@ -261,6 +276,30 @@ mod tests {
         advance(PAUSE).await;
         assert_eq!(has(&keyring, "nobody's").await, Some(false), "it was asked for");
         assert_eq!(asked.times(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_shows_a_known_key_waits_for_nobody_elses_question() {
+        let (asked, keyring) = cluster(&["one"]);
+        assert_eq!(has(&keyring, "one").await, Some(true));
+        asked.publishes(None);
+        advance(PAUSE).await;
+        let strangers: Vec<_> = (0..50)
+            .map(|n| {
+                let keyring = keyring.clone();
+                tokio::spawn(async move { keyring.find(&format!("stranger {n}")).await })
+            })
+            .collect();
+        while asked.times() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let before = Instant::now();
+        assert_eq!((has(&keyring, "one").await, before.elapsed()), (Some(true), Duration::ZERO));
+        for stranger in strangers {
+            assert!(stranger.await.unwrap().is_err());
+        }
+        assert_eq!((asked.times(), before.elapsed()), (2, PATIENCE), "they waited together");
+        assert_eq!(has(&keyring, "one").await, Some(true));
     }
 
     #[tokio::test(start_paused = true)]

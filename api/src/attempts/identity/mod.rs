@@ -23,7 +23,7 @@ use roadstead_domain::attempt::placement::{is_per_tenant, namespace};
 use roadstead_domain::ids::AttemptId;
 use slog::{Logger, warn};
 use std::sync::Arc;
-use token::{Token, Unproven};
+use token::{Claims, Token, Unproven};
 
 /// What proves attempts' pods. One per process, present under `LAUNCHER=kubernetes`.
 #[derive(Debug)]
@@ -90,10 +90,8 @@ impl Identity {
     }
 
     async fn judge(&self, attempt: AttemptId, text: &str, database: &Database) -> Result<(), Refusal> {
-        let token = Token::read(text)?;
-        let key = self.keyring.find(token.key_id()).await?.ok_or(Unproven::UnknownKey)?;
-        let claims = token.verified(&key.key)?;
-        claims.check(&key.issuer, clock::now().timestamp())?;
+        let claims = self.claims(&Token::read(text)?).await?;
+        claims.check(clock::now().timestamp())?;
         claims.check_pod(attempt)?;
         let tenant = if is_per_tenant(&self.namespace_template) {
             tenant_of(&mut *database.get().await?, attempt).await?.ok_or(Unproven::UnknownAttempt)?
@@ -102,5 +100,17 @@ impl Identity {
         };
         claims.check_account(&namespace(&self.namespace_template, &tenant), &self.service_account)?;
         Ok(())
+    }
+
+    /// What the cluster signed, as the issuer that it is.
+    async fn claims(&self, token: &Token<'_>) -> Result<Claims, Refusal> {
+        let found = self.keyring.find(token.key_id()).await?.ok_or(Unproven::UnknownKey)?;
+        let claims = token.verified(&found.key)?;
+        if claims.issuer() == &*found.issuer {
+            return Ok(claims);
+        }
+        // The key is the cluster's. Its issuer may be another one by now: a control plane that was restored or configured anew keeps its keys.
+        let found = self.keyring.find_of(claims.issuer(), token.key_id()).await?.ok_or(Unproven::Issuer)?;
+        Ok(token.verified(&found.key)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Tokens of a cluster of these tests' own: each way in which one can fail to prove an attempt, and the start that the right one is granted.
 
-use super::keyring::{Documents, Publisher};
+use super::keyring::{Documents, PAUSE, Publisher};
 use super::token::Unproven;
 use super::{Identity, Refusal};
 use crate::attempts;
@@ -28,8 +28,10 @@ use roadstead_domain::attempt::placement::job_name;
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::time::advance;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
@@ -77,32 +79,44 @@ fn encoded(bytes: &[u8]) -> String {
 }
 
 /// What the cluster publishes at the moment; `None`: it does not answer.
-struct Published(Mutex<Option<Documents>>);
+struct Published {
+    documents: Mutex<Option<Documents>>,
+    asked: AtomicUsize,
+}
 
 impl Published {
     fn keys(signers: &[&Signer]) -> Arc<Self> {
-        let published = Arc::new(Self(Mutex::default()));
+        let published = Arc::new(Self { documents: Mutex::default(), asked: AtomicUsize::default() });
         published.publish(signers);
         published
     }
 
     fn publish(&self, signers: &[&Signer]) {
+        self.publish_as(ISSUER, signers);
+    }
+
+    fn publish_as(&self, issuer: &str, signers: &[&Signer]) {
         let others = json!({"kty": "OKP", "crv": "Ed25519", "kid": "of another kind", "x": "AA"});
         let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).chain([others, json!(7)]).collect();
-        *self.0.lock().unwrap() = Some(Documents {
-            configuration: json!({"issuer": ISSUER, "jwks_uri": "https://10.0.0.1:6443/openid/v1/jwks"}).to_string(),
+        *self.documents.lock().unwrap() = Some(Documents {
+            configuration: json!({"issuer": issuer, "jwks_uri": "https://10.0.0.1:6443/openid/v1/jwks"}).to_string(),
             keys: json!({ "keys": keys }).to_string(),
         });
     }
 
     fn fall_silent(&self) {
-        *self.0.lock().unwrap() = None;
+        *self.documents.lock().unwrap() = None;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
 impl Publisher for Published {
     fn published(&self) -> BoxFuture<'static, anyhow::Result<Documents>> {
-        let documents = self.0.lock().unwrap().clone();
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let documents = self.documents.lock().unwrap().clone();
         async move { documents.ok_or_else(|| anyhow::anyhow!("connection refused")) }.boxed()
     }
 }
@@ -206,13 +220,12 @@ async fn each_claim_that_is_not_the_attempts_pods_is_found_out() {
         (with("/aud", json!([])), Unproven::Audience),
         (with("/aud", json!("roadstead2")), Unproven::Audience),
         (with("/aud", json!({"roadstead": 1})), Unproven::Claims),
-        (with("/iss", json!("https://elsewhere")), Unproven::Issuer),
-        (with("/iss", json!("")), Unproven::Issuer),
-        (with("/exp", json!(now - 31)), Unproven::Expired),
+        (without(right(), "iss"), Unproven::Claims),
+        (with("/exp", json!(now - 61)), Unproven::Expired),
         (with("/exp", json!(i64::MIN)), Unproven::Expired),
         (with("/exp", json!("never")), Unproven::Claims),
         (with("/exp", json!(1e300)), Unproven::Claims),
-        (with("/nbf", json!(now + 60)), Unproven::Early),
+        (with("/nbf", json!(now + 120)), Unproven::Early),
         (with("/nbf", json!(i64::MAX)), Unproven::Early),
         (with("/nbf", json!("99999999999")), Unproven::Claims),
         (with("/sub", json!("system:serviceaccount:roadstead:default")), Unproven::ServiceAccount),
@@ -237,8 +250,8 @@ async fn each_claim_that_is_not_the_attempts_pods_is_found_out() {
     ] {
         assert_eq!(verdict(&identity, attempt(1), &signer.token(&claims)).await, Err(why), "{claims}");
     }
-    // Clocks differ.
-    for near in [with("/exp", json!(now - 20)), with("/nbf", json!(now + 20))] {
+    // Clocks differ, by a minute at most.
+    for near in [with("/exp", json!(now - 40)), with("/nbf", json!(now + 60))] {
         assert_eq!(verdict(&identity, attempt(1), &signer.token(&near)).await, Ok(()), "{near}");
     }
 }
@@ -294,6 +307,57 @@ async fn what_the_cluster_did_not_sign_is_worth_nothing() {
         assert_eq!(verdict(identity, attempt(1), &token).await, Err(why), "{token}");
     }
     assert_eq!(verdict(&identity, attempt(1), &token).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_has_another_issuer_is_asked_for_it_before_its_pods_are_refused() {
+    let (signer, newer) = (Signer::new("one"), Signer::new("two"));
+    let published = Published::keys(&[&signer]);
+    let identity = Identity::new(&kubernetes("roadstead"), Arc::clone(&published) as Arc<Published>);
+    let of = |signer: &Signer, issuer: &str| {
+        signer.token(&changed(claims("roadstead", &pod(attempt(1))), "/iss", json!(issuer)))
+    };
+    let judge = async |token: String| {
+        // Else the last question would be no older than this token.
+        advance(Duration::from_millis(1)).await;
+        identity.judge(attempt(1), &token, &no_database()).await
+    };
+    assert!(judge(of(&signer, ISSUER)).await.is_ok());
+
+    published.publish_as("https://restored", &[&signer]);
+    let unknown = judge(of(&signer, "https://restored")).await;
+    assert!(matches!(unknown, Err(Refusal::Keys(_))), "it can't be told yet: {unknown:?}");
+    assert!(judge(of(&signer, ISSUER)).await.is_ok(), "nobody said otherwise yet");
+    advance(PAUSE).await;
+    assert!(judge(of(&signer, "https://restored")).await.is_ok());
+    assert_eq!(published.asked(), 2);
+
+    for issuer in [ISSUER, "https://elsewhere", ""] {
+        assert!(matches!(judge(of(&signer, issuer)).await, Err(Refusal::Keys(_))), "{issuer}");
+        let asked = published.asked();
+        advance(PAUSE).await;
+        let refused = judge(of(&signer, issuer)).await;
+        assert!(matches!(refused, Err(Refusal::Unproven(Unproven::Issuer))), "{issuer}: {refused:?}");
+        assert_eq!(published.asked(), asked + 1);
+    }
+    // Whom the cluster did not sign for is no reason to ask it.
+    let (asked, stranger) = (published.asked(), Signer::new("one"));
+    advance(PAUSE).await;
+    for _ in 0..100 {
+        let refused = judge(of(&stranger, "https://elsewhere")).await;
+        assert!(matches!(refused, Err(Refusal::Unproven(Unproven::Signature))), "{refused:?}");
+    }
+    assert_eq!(published.asked(), asked);
+
+    published.fall_silent();
+    assert!(matches!(judge(of(&signer, "https://again")).await, Err(Refusal::Keys(_))));
+    assert!(judge(of(&signer, "https://restored")).await.is_ok(), "its last word counts");
+    // A key that went with the issuer that it signed for is worth nothing, whatever else was signed with it.
+    published.publish_as("https://again", &[&newer]);
+    advance(PAUSE).await;
+    let refused = judge(of(&signer, "https://again")).await;
+    assert!(matches!(refused, Err(Refusal::Unproven(Unproven::Issuer))), "{refused:?}");
+    assert!(judge(of(&newer, "https://again")).await.is_ok());
 }
 
 fn execution() -> NewExecution {
@@ -439,6 +503,10 @@ async fn while_the_keys_can_not_be_had_a_start_is_to_be_asked_for_again() {
     // A key that is newer than the answer: whether the cluster has it is not known before it is asked again.
     let newer = Signer::new("two").token(&claims("roadstead", &pod(attempt)));
     let (status, retry_after, _) = ask!(service, attempt, &newer, 'a');
+    assert_eq!(status, 503);
+    assert!((1..=10).contains(&retry_after.unwrap().parse::<u32>().unwrap()));
+    let restored = changed(claims("roadstead", &pod(attempt)), "/iss", json!("https://restored"));
+    let (status, retry_after, _) = ask!(service, attempt, &signer.token(&restored), 'a');
     assert_eq!(status, 503);
     assert!((1..=10).contains(&retry_after.unwrap().parse::<u32>().unwrap()));
 }

@@ -67,7 +67,9 @@ impl Settlement {
         match &self.witness {
             Witness::Report(finish) if finish.outcome.status == Status::Cancelled => finish.outcome.reason.clone(),
             // However it ended: it was to.
-            _ if self.next_state() == Some(State::Cancelled) => Some(Reason::new("cancelled", "cancelled on request")),
+            _ if self.next_state() == Some(State::Cancelled) => {
+                Some(Reason::new(Reason::CANCELLED, "cancelled on request"))
+            }
             Witness::Report(finish) => finish.outcome.reason.clone(),
             Witness::Lost(reason) | Witness::StartFailed { reason, .. } | Witness::TimedOut(reason) => {
                 Some(reason.clone())

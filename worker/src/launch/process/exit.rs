@@ -100,10 +100,10 @@ pub fn judge(status: Status, stopped: Option<StopCause>, last_words: &str) -> En
     match status {
         Status::Code(0) => End::Reported,
         // What it was started with can't be used; or the start was refused, to a cancelled execution for instance.
-        Status::Code(2 | 3) => not_started("create_rejected"),
-        Status::Code(4) => not_started("start_timeout"),
-        Status::Code(5) => not_started("executor_stopped"),
-        Status::Code(_) | Status::Signal(_) => End::Lost(Reason::new("executor_lost", tell(status, last_words))),
+        Status::Code(2 | 3) => not_started(Reason::CREATE_REJECTED),
+        Status::Code(4) => not_started(Reason::START_TIMEOUT),
+        Status::Code(5) => not_started(Reason::EXECUTOR_STOPPED),
+        Status::Code(_) | Status::Signal(_) => End::Lost(Reason::new(Reason::EXECUTOR_LOST, tell(status, last_words))),
     }
 }
 

@@ -80,7 +80,7 @@ impl Launcher for ProcessLauncher {
             // Spawning takes less than a millisecond and waits for nothing but the kernel.
             let spawned = self.shared.children.adopt(order.attempt, || self.shared.surroundings.spawn(&order));
             let (child, orders) = spawned.map_err(|error| LaunchError::Refused {
-                reason: Reason::new("create_rejected", format!("the executor could not be started: {error}")),
+                reason: Reason::new(Reason::CREATE_REJECTED, format!("the executor could not be started: {error}")),
                 retryable: true,
             })?;
             tokio::spawn(attend(Arc::clone(&self.shared), child, orders, order.tenant));
