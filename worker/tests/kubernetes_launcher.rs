@@ -239,6 +239,24 @@ async fn the_same_launch_twice_is_one_job_and_another_installations_is_left_alon
 
 #[tokio::test]
 #[ignore = "needs a cluster: make e2e"]
+async fn who_could_not_have_made_a_job_takes_it_over_all_the_same() {
+    let scene = Scene::new().await;
+    let launched = order();
+    scene.launcher().await.launch(launched.clone(), Instant::now() + PATIENCE).await.unwrap();
+    let config = KubernetesConfig { workflow_image: None, ..scene.config.clone() };
+    let launcher = scene.launcher_by(&config, "").await;
+    let take_over = async |order: LaunchOrder| {
+        launcher.launch(LaunchOrder { is_taken_over: true, ..order }, Instant::now() + PATIENCE).await
+    };
+    take_over(launched).await.unwrap();
+    match take_over(order()).await {
+        Err(LaunchError::Refused { reason, .. }) => assert!(reason.message.contains("WORKFLOW_IMAGE"), "{reason:?}"),
+        result => panic!("{result:?}"),
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make e2e"]
 async fn an_end_is_told_once_and_what_is_forgotten_goes() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;

@@ -5,8 +5,8 @@ use crate::clock;
 use crate::launch::LaunchError;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
-use kube::core::Status;
-use kube::{Api, Client, Error};
+use kube::core::{PartialObjectMeta, Status};
+use kube::{Api, Client, Error, ResourceExt};
 use roadstead_domain::attempt::placement::{job_name, labels};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// A request that is not answered within this is asked again: its name makes it the same.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,12 +26,13 @@ const DELETION_PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Creates the Job by `until`, or finds that it is there. `may_exist`: somebody may have asked for it before. `is_seen`: whether it is or was to be seen
-/// in the cluster: it may be over and gone before the request's answer is missed, and must not be made again.
-pub async fn create(
+/// in the cluster: it may be over and gone before the request's answer is missed, and must not be made again. `adopt`: [`adopt`] of this Job.
+pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
     client: &Client,
     job: &Job,
     mut may_exist: bool,
     is_seen: impl Fn() -> bool,
+    adopt: impl Fn(Option<LaunchError>) -> F,
     until: Instant,
 ) -> Result<(), LaunchError> {
     let api: Api<Job> = Api::namespaced(client.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
@@ -45,11 +47,11 @@ pub async fn create(
         let wait = match tokio::time::timeout(ANSWER_TIMEOUT, api.create(&PostParams::default(), job)).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(Error::Api(status))) if status.code == 409 && status.reason == "AlreadyExists" => {
-                return adopt(client, job, None).await;
+                return adopt(None).await;
             }
             Ok(Err(Error::Api(status))) => match refusal(&status) {
                 // A refusal says nothing of what was asked for before.
-                Some(refusal) if may_exist => return adopt(client, job, Some(refusal)).await,
+                Some(refusal) if may_exist => return adopt(Some(refusal)).await,
                 Some(refusal) => return Err(refusal),
                 None => (retry_after(&status), status.message.clone()),
             },
@@ -67,12 +69,19 @@ pub async fn create(
 }
 
 /// Looks whether somebody created it: this worker whose reply was lost, or another whose launch was taken over. `refusal`: what holds if nobody did.
-pub async fn adopt(client: &Client, job: &Job, refusal: Option<LaunchError>) -> Result<(), LaunchError> {
-    let api: Api<Job> = Api::namespaced(client.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
-    let name = job.metadata.name.as_deref().unwrap_or_default();
-    let label = |job: &Job, name: &str| job.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
-    match tokio::time::timeout(ANSWER_TIMEOUT, api.get_opt(name)).await {
-        Ok(Ok(Some(found))) if label(&found, labels::INSTALLATION) == label(job, labels::INSTALLATION) => Ok(()),
+pub async fn adopt(
+    client: &Client,
+    namespace: &str,
+    attempt: AttemptId,
+    installation: Uuid,
+    refusal: Option<LaunchError>,
+) -> Result<(), LaunchError> {
+    let api: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let name = job_name(attempt);
+    let is_ours =
+        |job: &PartialObjectMeta<Job>| job.labels().get(labels::INSTALLATION) == Some(&installation.to_string());
+    match tokio::time::timeout(ANSWER_TIMEOUT, api.get_metadata_opt(&name)).await {
+        Ok(Ok(Some(found))) if is_ours(&found) => Ok(()),
         Ok(Ok(Some(_))) => Err(LaunchError::Refused {
             reason: Reason::new("create_rejected", format!("the Job {name} is there and is another installation's")),
             retryable: false,

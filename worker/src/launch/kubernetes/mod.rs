@@ -22,6 +22,7 @@ use board::Board;
 use client::{Deleter, Deletion};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use k8s_openapi::api::batch::v1::Job;
 use kube::Client;
 use kube::core::DynamicObject;
 use namespaces::Namespaces;
@@ -39,6 +40,8 @@ use watch::{Lists, Look};
 
 /// Requests to the cluster's API at once, of creations and of deletions each: API priority and fairness gives one client about as many places.
 const MAX_IN_FLIGHT: usize = 32;
+/// Enough that no request waits for the next claim, and that a tenant whose namespace can't be made holds up the others only with this many.
+const OVERLAP: usize = 128;
 /// What lasts is looked at this often; nothing is asked of anybody for it.
 const TICK: Duration = Duration::from_millis(500);
 /// Beyond what lists take, until a worker that sees nothing new counts as blind.
@@ -102,36 +105,39 @@ impl KubernetesLauncher {
         let Some(installation) = self.installation.get() else {
             return Err(LaunchError::Unknown("this launcher has not begun yet".to_owned()));
         };
-        let refused = |reason| LaunchError::Refused { reason, retryable: false };
-        let job = self.jobs.of(order, *installation).map_err(refused)?;
         let place = namespace(&self.namespace_template, &order.tenant);
-        let is_allowed = self.allowed_namespaces.is_empty() || self.allowed_namespaces.contains(&place);
         let late = |_| LaunchError::Unknown("there was no place for it in time".to_owned());
-        let _place = timeout_at(until, self.creations.acquire()).await.map_err(late)?;
-        let ready = async {
-            if !is_allowed {
-                let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
-                return Err(refused(Reason::new("create_rejected", message)));
-            }
-            match &self.namespaces {
-                Some(namespaces) => namespaces.ensure(&place, &order.tenant).await,
-                None => Ok(()),
-            }
-        };
-        match timeout_at(until, ready).await.map_err(late)? {
-            Ok(()) => {}
+        let job = match timeout_at(until, self.prepare(order, &place, *installation)).await.map_err(late)? {
+            Ok(job) => job,
+            // It says nothing of what was asked for before.
             Err(refusal @ LaunchError::Refused { .. }) if order.is_taken_over => {
-                return client::adopt(&self.client, &job, Some(refusal)).await;
+                return client::adopt(&self.client, &place, order.attempt, *installation, Some(refusal)).await;
             }
             Err(error) => return Err(error),
-        }
+        };
+        let _place = timeout_at(until, self.creations.acquire()).await.map_err(late)?;
         let is_seen = || self.board().is_seen(order.attempt);
-        let created = client::create(&self.client, &job, order.is_taken_over, is_seen, until).await;
+        let adopt = |refusal| client::adopt(&self.client, &place, order.attempt, *installation, refusal);
+        let created = client::create(&self.client, &job, order.is_taken_over, is_seen, adopt, until).await;
         if let (Err(LaunchError::Refused { .. }), Some(namespaces)) = (&created, &self.namespaces) {
             // It may have been deleted: the next attempt makes it again.
-            namespaces.forget(&place).await;
+            namespaces.forget(&place);
         }
         created
+    }
+
+    /// The Job to create, in a namespace that is there.
+    async fn prepare(&self, order: &LaunchOrder, place: &str, installation: Uuid) -> Result<Job, LaunchError> {
+        let refused = |reason| LaunchError::Refused { reason, retryable: false };
+        let job = self.jobs.of(order, installation).map_err(refused)?;
+        if !self.allowed_namespaces.is_empty() && !self.allowed_namespaces.iter().any(|allowed| allowed == place) {
+            let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
+            return Err(refused(Reason::new("create_rejected", message)));
+        }
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.ensure(place, &order.tenant).await?;
+        }
+        Ok(job)
     }
 }
 
@@ -180,7 +186,7 @@ impl Launcher for KubernetesLauncher {
     }
 
     fn overlap(&self) -> usize {
-        MAX_IN_FLIGHT
+        OVERLAP
     }
 
     fn observe(&self) -> BoxFuture<'_, News> {

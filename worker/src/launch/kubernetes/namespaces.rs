@@ -12,8 +12,9 @@ use roadstead_domain::attempt::placement::labels;
 use roadstead_domain::execution::Reason;
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::HashSet;
-use tokio::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::OnceCell;
 
 /// The kinds that the file may hold: what the worker's role lets it make.
 const KINDS: &[(&str, &str)] = &[
@@ -35,8 +36,8 @@ pub enum FileError {
 pub struct Namespaces {
     client: Client,
     objects: Vec<DynamicObject>,
-    /// Made by this worker since it started.
-    made: Mutex<HashSet<String>>,
+    /// Made by this worker since it started. Each by itself: one that can't be made holds up nobody but its tenant.
+    made: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
 }
 
 /// The objects of a file of YAML documents.
@@ -68,24 +69,24 @@ impl Namespaces {
 
     /// Makes the tenant's namespace, unless this worker has made it before.
     pub async fn ensure(&self, name: &str, tenant: &str) -> Result<(), LaunchError> {
-        let mut made = self.made.lock().await;
-        if made.contains(name) {
-            return Ok(());
-        }
-        self.make(name, tenant).await.map_err(|error| match error {
+        let made = Arc::clone(self.made().entry(name.to_owned()).or_default());
+        let made = made.get_or_try_init(|| self.make(name, tenant)).await;
+        made.copied().map_err(|error| match error {
             Error::Api(status) if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) => {
                 let message = format!("the namespace {name} can't be made: {}", status.message);
                 LaunchError::Refused { reason: Reason::new("create_rejected", message), retryable: true }
             }
             error => LaunchError::Unknown(format!("the namespace {name} can't be made: {error}")),
-        })?;
-        made.insert(name.to_owned());
-        Ok(())
+        })
     }
 
     /// It was found missing.
-    pub async fn forget(&self, name: &str) {
-        self.made.lock().await.remove(name);
+    pub fn forget(&self, name: &str) {
+        self.made().remove(name);
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashMap<String, Arc<OnceCell<()>>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn make(&self, name: &str, tenant: &str) -> Result<(), Error> {
@@ -115,6 +116,7 @@ impl Namespaces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::client::Body;
 
     #[test]
     fn a_file_holds_what_the_worker_may_make() {
@@ -124,5 +126,20 @@ mod tests {
         for bad in ["apiVersion: v1\nkind: Pod\nmetadata: {name: x}", "kind: [", "metadata: {name: x}", "x"] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_is_never_done_holds_up_no_other() {
+        let answers = tower::service_fn(async |request: http::Request<Body>| {
+            if request.uri().path().ends_with("/slow") {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(b"{\"metadata\": {}}".to_vec())))
+        });
+        let namespaces = Namespaces::new(Client::new(answers, "default"), Vec::new());
+        let mut slow = Box::pin(namespaces.ensure("slow", "a"));
+        assert!(futures_util::poll!(&mut slow).is_pending());
+        namespaces.ensure("quick", "b").await.unwrap();
+        assert!(futures_util::poll!(&mut slow).is_pending());
     }
 }
