@@ -216,7 +216,7 @@ pub fn outcome_of(halt: Halt, timeout_seconds: u32) -> Option<Outcome> {
         Halt::Cancelled => outcome(Status::Cancelled, "cancelled", "stopped on request".into(), false),
         Halt::Terminated => outcome(
             Status::Cancelled,
-            "executor_terminated",
+            Reason::EXECUTOR_TERMINATED,
             "the executor was told to stop by its machine".into(),
             true,
         ),

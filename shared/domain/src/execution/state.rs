@@ -109,6 +109,9 @@ pub struct Reason {
 }
 
 impl Reason {
+    /// The code that an executor reports when it was told to stop, by whom and why it does not know.
+    pub const EXECUTOR_TERMINATED: &str = "executor_terminated";
+
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.to_owned(), message: message.into() }
     }
