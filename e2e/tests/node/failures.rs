@@ -1,6 +1,6 @@
 //! Each way to fail that a node can be brought to, by its code, within seconds of Kubernetes' showing it.
 
-use crate::lab::{Lab, RUN, script};
+use crate::lab::{Lab, RUN, script, variable};
 use futures_util::future::ready;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -34,6 +34,12 @@ fn waits_with(pod: &Pod, reasons: &[&str]) -> bool {
     let containers =
         status.init_container_statuses.into_iter().flatten().chain(status.container_statuses.into_iter().flatten());
     containers.filter_map(|container| container.state?.waiting?.reason).any(|reason| reasons.contains(&reason.as_str()))
+}
+
+fn ended_with(pod: &Pod, reason: &str) -> bool {
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
+    let mut ends = containers.filter_map(|container| container.state.as_ref()?.terminated.as_ref());
+    ends.any(|end| end.reason.as_deref() == Some(reason))
 }
 
 #[tokio::test]
@@ -84,6 +90,24 @@ async fn a_pod_without_a_place_waits_and_says_for_what() {
     assert!(execution["reason"]["message"].as_str().unwrap().contains("Insufficient cpu"), "{execution}");
     lab.cancel(&id).await;
     lab.ended(&id).await;
+    lab.is_cleared(&id).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a real node: make e2e"]
+async fn an_image_that_no_container_can_be_made_of_is_a_failure() {
+    let lab = Lab::new().await;
+    let id = lab.submit_with_retries(with_image(&variable("ROADSTEAD_IMAGE_UNFIT")), 2).await;
+    let begun = shown(&lab, &id, "StartError", |pod| ended_with(pod, "StartError")).await;
+    let execution = lab.ended(&id).await;
+    println!("said {:?} after it was shown", begun.elapsed());
+    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
+    assert_eq!(
+        (&execution["state"], &execution["reason"]["code"], &execution["attempt"]),
+        (&json!("failed"), &json!("container_config_error"), &json!(1)),
+        "another attempt would not do better: {execution}"
+    );
+    assert!(execution["reason"]["message"].as_str().unwrap().contains("not a directory"), "{execution}");
     lab.is_cleared(&id).await;
 }
 
