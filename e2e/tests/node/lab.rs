@@ -22,6 +22,12 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: scripts/e2e.sh sets it"))
 }
 
+/// Does something to the lab itself.
+pub async fn kubelab(arguments: &[&str]) {
+    let status = tokio::process::Command::new("kubelab").args(arguments).status().await.expect("kubelab is in PATH");
+    assert!(status.success(), "kubelab {arguments:?}: {status}");
+}
+
 /// An image with a shell.
 pub fn busybox() -> String {
     variable("ROADSTEAD_IMAGE_BUSYBOX")
@@ -67,7 +73,11 @@ impl Lab {
     }
 
     pub async fn ended(&self, id: &str) -> Value {
-        wait_for("its end", RUN, async || {
+        self.ended_within(id, RUN).await
+    }
+
+    pub async fn ended_within(&self, id: &str, within: Duration) -> Value {
+        wait_for("its end", within, async || {
             let execution = self.get(id).await;
             let state = execution["state"].as_str().unwrap_or_default();
             if ["succeeded", "failed", "timed_out", "cancelled"].contains(&state) {
@@ -94,6 +104,11 @@ impl Lab {
 
     pub async fn cancel(&self, id: &str) {
         self.client.post(&format!("/v1/executions/{id}/cancel"), &json!({})).await.expect(202);
+    }
+
+    /// Live attempts over all workers.
+    pub async fn cap(&self) -> usize {
+        self.client.get("/v1/capacity").await.expect(200).json()["max_concurrent_jobs"].as_u64().unwrap() as usize
     }
 
     pub fn jobs(&self) -> Api<Job> {

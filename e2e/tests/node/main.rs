@@ -4,6 +4,7 @@
 //! `ROADSTEAD_JOBS_NAMESPACE`, `ROADSTEAD_IMAGE_BUSYBOX`, `ROADSTEAD_IMAGE_HELLO`, `ROADSTEAD_IMAGE_UNFIT`,
 //! `KUBECONFIG`.
 
+mod disturb;
 mod failures;
 mod lab;
 mod latency;
