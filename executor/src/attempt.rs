@@ -213,9 +213,13 @@ impl Attempt {
         heart.abort();
         let (steps, segments) = self.report.last();
         let Conclusion { outcome, result, artifacts } = conclusion;
+        let reported = match &outcome.reason {
+            Some(reason) if reason.code == Reason::EXECUTOR_TERMINATED => Exit::Terminated,
+            _ => Exit::Reported,
+        };
         let document = Finish { outcome, steps, result, artifacts, segments };
         match finish(&self.api, &self.store, &self.grant.outcome_url, &document, self.grace).await {
-            Told::Api | Told::Outcome => Exit::Reported,
+            Told::Api | Told::Outcome => reported,
             Told::Gone => Exit::Superseded,
             Told::Nobody => Exit::Unreported,
         }

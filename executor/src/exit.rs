@@ -20,6 +20,8 @@ pub enum Exit {
     Unreported,
     /// Processes of the attempt are left that could not be killed, so nobody was told that it ended.
     Undead,
+    /// Told to stop while it ran, which is reported. A failure to Kubernetes: of a pod that succeeds it forgets why it ended it.
+    Terminated,
 }
 
 impl Exit {
@@ -33,6 +35,7 @@ impl Exit {
             Self::Superseded => 6,
             Self::Unreported => 7,
             Self::Undead => 8,
+            Self::Terminated => 9,
         }
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Exit {
             Self::Superseded => f.write_str("stopped: this attempt is no longer current"),
             Self::Unreported => f.write_str("neither the API nor the object store could be told how the attempt ended"),
             Self::Undead => f.write_str("processes of this attempt could not be killed"),
+            Self::Terminated => f.write_str("reported: told to stop while the attempt ran"),
         }
     }
 }

@@ -4,7 +4,7 @@ readonly PROGRAMS=(api worker executor)
 # As values-trial.yaml names ours.
 readonly OURS=(roadstead-api:dev roadstead-worker:dev roadstead-executor:dev)
 readonly SERVICES=(postgres:17-alpine redis:8-alpine versity/versitygw:v1.8.0 edoburu/pgbouncer:v1.24.1-p1 debian:12-slim)
-readonly TEST_BUSYBOX=localhost/roadstead-test/busybox:1 TEST_HELLO=localhost/roadstead-test/hello:1
+readonly TEST_BUSYBOX=localhost/roadstead-test/busybox:1 TEST_HELLO=localhost/roadstead-test/hello:1 TEST_UNFIT=localhost/roadstead-test/unfit:1
 # Bytes as `docker image inspect` counts them.
 declare -rA MAX_BYTES=([api]=25000000 [worker]=25000000 [executor]=8000000)
 readonly LABELS=(title description version revision licenses)
@@ -62,7 +62,8 @@ archive() { # name images...
   echo "$file"
 }
 
-# For the tests: a system of one program with all its names, and an image that holds a single static program.
+# For the tests: a system of one program with all its names, an image that holds a single static program, and one in which a
+# file is where a volume is to be mounted.
 test_images() {
   local applets=() name
   while read -r name; do
@@ -73,6 +74,7 @@ test_images() {
   rustc --edition 2024 --target "$(uname -m)-unknown-linux-musl" -C opt-level=s -C strip=symbols -C linker=gcc \
     -o "$LAB/images/hello" scripts/e2e/hello.rs
   kubelab image $TEST_HELLO "$LAB/images/hello.tar" --file "$LAB/images/hello=/hello"
+  kubelab image $TEST_UNFIT "$LAB/images/unfit.tar" --file "$LAB/images/hello=/tmp"
 }
 
 build_images() {
@@ -82,7 +84,7 @@ build_images() {
   for program in "${PROGRAMS[@]}"; do check_image "$program"; done
   archives=("$(archive services "${SERVICES[@]}")" "$(archive programs "${OURS[@]}")")
   test_images
-  archives+=("$LAB/images/busybox.tar" "$LAB/images/hello.tar")
+  archives+=("$LAB/images/"{busybox,hello,unfit}.tar)
 }
 
 load_images() {

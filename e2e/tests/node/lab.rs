@@ -22,6 +22,12 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: scripts/e2e.sh sets it"))
 }
 
+/// Does something to the lab itself.
+pub async fn kubelab(arguments: &[&str]) {
+    let status = tokio::process::Command::new("kubelab").args(arguments).status().await.expect("kubelab is in PATH");
+    assert!(status.success(), "kubelab {arguments:?}: {status}");
+}
+
 /// An image with a shell.
 pub fn busybox() -> String {
     variable("ROADSTEAD_IMAGE_BUSYBOX")
@@ -38,18 +44,40 @@ impl Lab {
         }
     }
 
-    /// Submits a definition as it is; answers the execution's id.
+    /// Submits a definition as it is, for one attempt; answers the execution's id.
     pub async fn submit(&self, spec: Value) -> String {
-        let answer = self.client.post("/v1/executions", &json!({ "spec": spec, "max_retries": 0 })).await.expect(202);
-        answer.json()["id"].as_str().unwrap().to_owned()
+        self.submit_with_retries(spec, 0).await
+    }
+
+    pub async fn submit_with_retries(&self, spec: Value, max_retries: u32) -> String {
+        let body = json!({ "spec": spec, "max_retries": max_retries });
+        self.client.post("/v1/executions", &body).await.expect(202).json()["id"].as_str().unwrap().to_owned()
     }
 
     pub async fn get(&self, id: &str) -> Value {
         self.client.get(&format!("/v1/executions/{id}")).await.expect(200).json()
     }
 
+    /// The code of each attempt's reason.
+    pub async fn codes(&self, id: &str) -> Vec<Value> {
+        let attempts = self.client.get(&format!("/v1/executions/{id}/attempts")).await.expect(200).json();
+        attempts["items"].as_array().unwrap().iter().map(|attempt| attempt["reason"]["code"].clone()).collect()
+    }
+
+    pub async fn runs(&self, id: &str) {
+        wait_for("its start", RUN, async || {
+            let state = self.get(id).await["state"].clone();
+            if state == "running" { Ok(()) } else { Err(state.to_string()) }
+        })
+        .await;
+    }
+
     pub async fn ended(&self, id: &str) -> Value {
-        wait_for("its end", RUN, async || {
+        self.ended_within(id, RUN).await
+    }
+
+    pub async fn ended_within(&self, id: &str, within: Duration) -> Value {
+        wait_for("its end", within, async || {
             let execution = self.get(id).await;
             let state = execution["state"].as_str().unwrap_or_default();
             if ["succeeded", "failed", "timed_out", "cancelled"].contains(&state) {
@@ -61,8 +89,8 @@ impl Lab {
         .await
     }
 
-    /// Waits until it says why it waits; answers the execution.
-    pub async fn waits_for(&self, id: &str, code: &str) -> Value {
+    /// Waits until it gives this reason; answers the execution.
+    pub async fn says(&self, id: &str, code: &str) -> Value {
         wait_for(code, RUN, async || {
             let execution = self.get(id).await;
             if execution["reason"]["code"] == code { Ok(execution) } else { Err(execution.to_string()) }
@@ -76,6 +104,11 @@ impl Lab {
 
     pub async fn cancel(&self, id: &str) {
         self.client.post(&format!("/v1/executions/{id}/cancel"), &json!({})).await.expect(202);
+    }
+
+    /// Live attempts over all workers.
+    pub async fn cap(&self) -> usize {
+        self.client.get("/v1/capacity").await.expect(200).json()["max_concurrent_jobs"].as_u64().unwrap() as usize
     }
 
     pub fn jobs(&self) -> Api<Job> {

@@ -1,8 +1,10 @@
 //! Roadstead on a real node, as its chart installed it: real images, real containers, real failures.
 //!
 //! `scripts/e2e.sh` makes the lab and says in the environment where everything is: `ROADSTEAD_URL`, `ROADSTEAD_API_KEY`, `ROADSTEAD_NAMESPACE`,
-//! `ROADSTEAD_JOBS_NAMESPACE`, `ROADSTEAD_IMAGE_BUSYBOX`, `ROADSTEAD_IMAGE_HELLO`, `KUBECONFIG`.
+//! `ROADSTEAD_JOBS_NAMESPACE`, `ROADSTEAD_IMAGE_BUSYBOX`, `ROADSTEAD_IMAGE_HELLO`, `ROADSTEAD_IMAGE_UNFIT`,
+//! `KUBECONFIG`.
 
+mod disturb;
 mod failures;
 mod lab;
 mod latency;

@@ -41,12 +41,8 @@ async fn a_cancel_ends_what_runs_and_what_waits() {
         lab.submit(script("echo begun; sleep 300")).await,
         lab.submit(json!({"image": crate::lab::busybox(), "steps": [{"id": "a", "command": ["true"]}], "resources": {"cpu": "4"}})).await,
     );
-    lab.waits_for(&pending, "unschedulable").await;
-    roadstead_testkit::wait_for("its start", crate::lab::RUN, async || {
-        let state = lab.get(&running).await["state"].clone();
-        if state == "running" { Ok(()) } else { Err(state.to_string()) }
-    })
-    .await;
+    lab.says(&pending, "unschedulable").await;
+    lab.runs(&running).await;
     let asked = Instant::now();
     for id in [&running, &pending] {
         lab.cancel(id).await;

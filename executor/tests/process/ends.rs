@@ -52,7 +52,7 @@ fn an_executor_told_to_stop_reports_a_retryable_end() {
     let executor = scenario.start();
     let pids = family(&scenario);
     executor.signal(rustix::process::Signal::TERM);
-    executor.ends_with(0);
+    executor.ends_with(9);
     assert!(pids.iter().all(|pid| !runs(*pid)));
     let outcome = scenario.finish().outcome;
     assert_eq!((outcome.status, outcome.retryable), (Status::Cancelled, true));

@@ -254,7 +254,7 @@ fn the_first_process_of_a_container_stops_when_it_is_told_to_and_nothing_survive
     scenario.peer.wait_for_line("ready");
     let first = child_of(executor.pid());
     kill_process(Pid::from_raw(first).unwrap(), Signal::TERM).unwrap();
-    executor.ends_with(0);
+    executor.ends_with(9);
     assert!(!runs(first));
     let outcome = scenario.finish().outcome;
     assert_eq!((outcome.status, outcome.retryable), (Status::Cancelled, true));

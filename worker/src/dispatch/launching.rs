@@ -159,7 +159,13 @@ pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) ->
             Launched::Done
         }
         Err(LaunchError::Refused { reason, retryable }) => {
-            worker.settle(Ended { tenant, attempt, end: End::NotStarted { reason, retryable }, stage: Stage::Refused });
+            worker.settle(Ended {
+                tenant,
+                attempt,
+                end: End::NotStarted { reason, retryable },
+                because: None,
+                stage: Stage::Refused,
+            });
             Launched::Failed
         }
         Err(LaunchError::Unknown(why)) => {

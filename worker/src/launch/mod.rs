@@ -72,6 +72,8 @@ pub struct Ended {
     pub tenant: String,
     pub attempt: AttemptId,
     pub end: End,
+    /// Why it was ended, by the word of whoever ended it: better than the executor's own, which knows only that it was told to stop.
+    pub because: Option<Reason>,
     pub stage: Stage,
 }
 

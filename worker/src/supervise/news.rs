@@ -23,7 +23,7 @@ pub async fn hear(worker: Arc<Worker>, stop: CancellationToken) {
         let (mut reported, mut waiting) = (Vec::new(), Vec::new());
         for news in std::iter::once(first).chain(more.take(MAX_AT_ONCE)) {
             match news {
-                News::Ended(ended) if ended.end != End::Reported => worker.settle(ended),
+                News::Ended(ended) if ended.end != End::Reported || ended.because.is_some() => worker.settle(ended),
                 News::Ended(ended) if ended.stage == Stage::Gone => worker.freed.push(ended),
                 News::Ended(ended) => reported.push(ended),
                 News::Waiting { tenant, attempt, reason } => waiting.push(Waiting { tenant, attempt, reason }),

@@ -10,6 +10,7 @@ use crate::worker::Worker;
 use metrics::counter;
 use roadstead_backend::objects::{ObjectsError, Store, layout};
 use roadstead_backend::store::claim;
+use roadstead_backend::store::explain::explain;
 use roadstead_backend::store::overdue::{self, Berthed, Late, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, live, settle_one};
 use roadstead_backend::store::{Connection, StoreResult};
@@ -92,6 +93,9 @@ fn is_gone(ended: &Ended) -> bool {
 
 /// The attempt's end is recorded. What is gone needs no berth any more; what is not may go.
 async fn over(worker: &Worker, connection: &mut Connection, observer: &Observer, ended: &Ended) -> StoreResult<()> {
+    if let Some(reason) = &ended.because {
+        explain(connection, &ended.tenant, ended.attempt, reason).await?;
+    }
     if is_gone(ended) {
         claim::release(connection, observer, &[ended.attempt]).await?;
         worker.launcher.forget(ended.attempt);
@@ -145,7 +149,11 @@ pub async fn settle_unseen(worker: &Arc<Worker>, connection: &mut Connection) ->
         let reason = Reason::new(Reason::JOB_DELETED, "its Job is gone, and nobody saw how it ended");
         let worker = Arc::clone(worker);
         worker.clone().settling.spawn(async move {
-            settle(Arc::clone(&worker), Ended { tenant, attempt, end: End::Lost(reason), stage: Stage::Gone }).await;
+            settle(
+                Arc::clone(&worker),
+                Ended { tenant, attempt, end: End::Lost(reason), because: None, stage: Stage::Gone },
+            )
+            .await;
             worker.judged.end(attempt);
         });
     }

@@ -283,7 +283,7 @@ impl Pretended {
     pub fn end(&self, attempt: AttemptId, end: End) {
         self.held.lock().unwrap().retain(|order| order.attempt != attempt);
         self.live.send_modify(|live| *live -= 1);
-        self.ends.send(Ended { tenant: "t".to_owned(), attempt, end, stage: Stage::Gone }).unwrap();
+        self.ends.send(Ended { tenant: "t".to_owned(), attempt, end, because: None, stage: Stage::Gone }).unwrap();
     }
 }
 

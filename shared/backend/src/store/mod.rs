@@ -7,6 +7,7 @@ pub mod cancel;
 pub mod capacity;
 pub mod claim;
 pub mod database;
+pub mod explain;
 pub mod finish;
 pub mod follow;
 pub mod heartbeat;

@@ -1,10 +1,13 @@
 //! What the store knows of attempts in a cluster: what they ask for, why they wait, and whose word counts when they are seen or not.
 
 use crate::fixture::*;
+use roadstead_backend::secrets;
+use roadstead_backend::store::explain::explain;
+use roadstead_backend::store::finish::{self as finishing, Finished, Report};
 use roadstead_backend::store::launch::{self, Waiting, demands, note_waiting};
 use roadstead_backend::store::settle::{Observer, live};
-use roadstead_backend::store::{claim, installation, overdue, query};
-use roadstead_domain::attempt::protocol::Status;
+use roadstead_backend::store::{Connection, claim, installation, overdue, promote, query};
+use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use std::time::Duration;
@@ -63,6 +66,74 @@ async fn why_it_waits_is_noted_while_it_waits_and_no_longer() {
     assert_eq!(query::get(c, "t", id).await.unwrap().unwrap().reason, None, "it has started");
     note_waiting(c, &[waiting(attempt, "unschedulable", "late")]).await.unwrap();
     assert_eq!(query::get(c, "t", id).await.unwrap().unwrap().reason, None);
+}
+
+/// Reports as an executor that was stopped, or whose step failed.
+async fn reported_with(c: &mut Connection, attempt: AttemptId, code: &str) {
+    let outcome =
+        Outcome { status: Status::Cancelled, reason: Some(Reason::new(code, "its own word")), retryable: true };
+    let finish = Finish { outcome, ..finish(Status::Cancelled) };
+    let report = Report { attempt, session_hash: secrets::hash(SESSION), finish };
+    assert!(matches!(finishing::finish(c, &[report]).await.unwrap()[..], [Finished::Settled { .. }]));
+}
+
+/// The codes of the execution and of its attempts.
+async fn codes(c: &mut Connection, id: ExecutionId) -> (Option<String>, Vec<Option<String>>) {
+    let execution = query::get(c, "t", id).await.unwrap().unwrap();
+    let attempts = query::attempts(c, "t", id).await.unwrap();
+    (execution.reason.map(|reason| reason.code), attempts.into_iter().map(|attempt| attempt.reason_code).collect())
+}
+
+fn coded(execution: &str, attempts: &[&str]) -> (Option<String>, Vec<Option<String>>) {
+    (Some(execution.to_owned()), attempts.iter().map(|code| Some((*code).to_owned())).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_an_executor_was_stopped_is_said_by_whoever_stopped_it() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    let id = attempt.execution_id;
+    let evicted = Reason::new("evicted", "EvictionByEvictionAPI: evicting");
+    explain(c, "t", attempt, &evicted).await.unwrap();
+    assert_eq!(codes(c, id).await, (None, vec![None]), "it runs");
+    reported_with(c, attempt, "executor_terminated").await;
+    let before = query::get(c, "t", id).await.unwrap().unwrap();
+    explain(c, "t", AttemptId { attempt: 2, ..attempt }, &evicted).await.unwrap();
+    explain(c, "u", attempt, &evicted).await.unwrap();
+    assert_eq!(codes(c, id).await, coded("executor_terminated", &["executor_terminated"]));
+    explain(c, "t", attempt, &evicted).await.unwrap();
+    explain(c, "t", attempt, &Reason::new("node_lost", "late")).await.unwrap();
+    assert_eq!(codes(c, id).await, coded("evicted", &["evicted"]));
+    let after = query::get(c, "t", id).await.unwrap().unwrap();
+    assert_eq!(after.reason, Some(evicted));
+    assert_eq!((after.state, after.run_at), (before.state, before.run_at), "what comes next is not disturbed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_executor_knows_itself_is_left_as_it_is() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    reported_with(c, attempt, "run_timeout").await;
+    explain(c, "t", attempt, &Reason::new("evicted", "x")).await.unwrap();
+    assert_eq!(codes(c, attempt.execution_id).await, coded("run_timeout", &["run_timeout"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_that_comes_late_leaves_the_next_attempt_alone() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let first = running(c).await;
+    let id = first.execution_id;
+    reported_with(c, first, "executor_terminated").await;
+    sql(c, "UPDATE executions SET run_at = now()").await;
+    promote::promote(c, 10).await.unwrap();
+    let second = claimed(c, id).await;
+    ask_start(c, second, CREDENTIAL, SESSION).await;
+    reported_with(c, second, "executor_terminated").await;
+    explain(c, "t", first, &Reason::new("evicted", "x")).await.unwrap();
+    assert_eq!(codes(c, id).await, coded("executor_terminated", &["evicted", "executor_terminated"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

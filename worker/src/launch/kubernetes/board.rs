@@ -462,7 +462,7 @@ impl Entry {
     }
 
     fn ended(&self, attempt: AttemptId, end: End, stage: Stage) -> News {
-        News::Ended(Ended { tenant: self.tenant.clone(), attempt, end, stage })
+        News::Ended(Ended { tenant: self.tenant.clone(), attempt, end, because: self.sighting.ended_for(), stage })
     }
 
     /// Only whoever launched it notes why it waits, or everybody when that one may be gone.
@@ -580,6 +580,25 @@ mod tests {
         scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
         scene.pass(61);
         assert!(scene.board.is_empty());
+    }
+
+    #[test]
+    fn a_report_and_why_kubernetes_asked_for_it_are_told_together() {
+        let mut scene = Scene::mine();
+        let evicted = PodSight {
+            uid: "1".into(),
+            is_scheduled: true,
+            attempt: Container::Running,
+            ended_for: Some(("EvictionByEvictionAPI".into(), "evicting".into())),
+            ..PodSight::default()
+        };
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, evicted.clone(), false, scene.now);
+        assert!(scene.board.next_news().is_none(), "it has its grace");
+        let attempt = Container::Terminated { code: 0, reason: String::new(), message: String::new() };
+        let evicted = PodSight { is_over: true, attempt, ..evicted };
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, evicted, false, scene.now);
+        let Some(News::Ended(ended)) = scene.board.next_news() else { panic!("its end is news") };
+        assert_eq!((ended.end, ended.because.unwrap().code.as_str()), (End::Reported, "evicted"));
     }
 
     #[test]

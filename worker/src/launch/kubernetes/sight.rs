@@ -37,6 +37,7 @@ pub struct PodSight {
     pub uid: String,
     /// Its phase is final, or the pod itself is gone.
     pub is_over: bool,
+    pub has_failed: bool,
     pub is_scheduled: bool,
     /// Why it is not scheduled.
     pub unschedulable: Option<String>,
@@ -114,6 +115,7 @@ impl PodSight {
         Self {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             is_over,
+            has_failed: status.phase.as_deref() == Some("Failed"),
             is_scheduled: condition("PodScheduled", "True").is_some(),
             unschedulable: condition("PodScheduled", "False")
                 .map(|condition| told(condition.reason.as_deref(), condition.message.as_deref())),
@@ -220,11 +222,7 @@ impl Sighting {
     /// Why it has not started, or is not heard of.
     pub fn explain(&self) -> Option<Reason> {
         if self.pods.iter().any(|pod| pod.node_is_lost) {
-            let told = self
-                .pods
-                .iter()
-                .find_map(|pod| pod.ended_for.as_ref())
-                .map(|(reason, message)| told(Some(reason), Some(message)));
+            let told = self.ended_for().map(|reason| reason.message);
             let message = told.unwrap_or_else(|| "its node is not heard of any more".to_owned());
             return Some(Reason::new("node_lost", message));
         }
@@ -232,6 +230,11 @@ impl Sighting {
             Judgement::Waiting { reason, .. } | Judgement::Hopeless { reason, .. } => Some(reason),
             Judgement::Alive | Judgement::Over(_) => None,
         }
+    }
+
+    /// Why Kubernetes ended it, if it did.
+    pub fn ended_for(&self) -> Option<Reason> {
+        self.pods.iter().find_map(PodSight::ended_for)
     }
 
     /// How its end looks, when nothing of it is alive.
@@ -261,20 +264,28 @@ impl PodSight {
         self.is_over && self.end().is_some()
     }
 
+    /// Why Kubernetes ended it.
+    fn ended_for(&self) -> Option<Reason> {
+        let (reason, message) = self.ended_for.as_ref()?;
+        let code = match reason.as_str() {
+            reason if is_node_loss(reason) => "node_lost",
+            // The kubelet did not take it.
+            reason if reason.starts_with("OutOf") => "unschedulable",
+            "NodeAffinity" | "UnexpectedAdmissionError" | "AdmissionError" => "create_rejected",
+            _ => "evicted",
+        };
+        Some(Reason::new(code, told(Some(reason), Some(message))))
+    }
+
     /// How it ended, if it ran or can't run any more; `None`: it was removed before.
     fn end(&self) -> Option<End> {
         if let Container::Terminated { code, reason, message } = &self.attempt {
-            return Some(attempt_end(*code, reason, message, self.ended_for.as_ref()));
+            return Some(attempt_end(*code, reason, message, self.ended_for()));
         }
-        if let Some((reason, message)) = &self.ended_for {
-            let code = match reason.as_str() {
-                reason if is_node_loss(reason) => "node_lost",
-                // The kubelet did not take it.
-                reason if reason.starts_with("OutOf") => "unschedulable",
-                "NodeAffinity" | "UnexpectedAdmissionError" | "AdmissionError" => "create_rejected",
-                _ => "evicted",
-            };
-            return Some(End::Unseen(Reason::new(code, told(Some(reason), Some(message)))));
+        if let Some(reason) = self.ended_for() {
+            // Its node says so when nothing of it runs any more; of a node that is not heard of others say it.
+            let is_certain = self.has_failed && reason.code != "node_lost";
+            return Some(if is_certain { End::NotStarted { reason, retryable: true } } else { End::Unseen(reason) });
         }
         match &self.executor {
             Container::Terminated { code, reason, message } if *code != 0 => {
@@ -287,7 +298,7 @@ impl PodSight {
     }
 }
 
-fn attempt_end(code: i32, reason: &str, message: &str, ended_for: Option<&(String, String)>) -> End {
+fn attempt_end(code: i32, reason: &str, message: &str, ended_for: Option<Reason>) -> End {
     match (code, reason) {
         (0, _) => End::Reported,
         (_, "OOMKilled") => {
@@ -299,9 +310,9 @@ fn attempt_end(code: i32, reason: &str, message: &str, ended_for: Option<&(Strin
             retryable: false,
         },
         _ => match (ended_for, judge_status(Status::Code(code), None, message)) {
-            (Some((why, message)), End::Lost(_)) => {
-                let code = if is_node_loss(why) { "node_lost" } else { "evicted" };
-                End::Lost(Reason::new(code, told(Some(why), Some(message))))
+            (Some(reason), End::Lost(_)) => End::Lost(reason),
+            (Some(reason), End::NotStarted { reason: own, .. }) if own.code == "executor_stopped" => {
+                End::NotStarted { reason, retryable: true }
             }
             (_, end) => end,
         },
@@ -464,6 +475,7 @@ mod tests {
             is_over: true,
             ..pod(attempt)
         };
+        let failed = |ended_for| PodSight { has_failed: true, ..with(ended_for, Container::Unknown) };
         for (pod, expected) in [
             (pod(ended(0, "Completed")), "reported"),
             (pod(ended(137, "OOMKilled")), "lost, oom_killed"),
@@ -473,6 +485,12 @@ mod tests {
             (pod(ended(128, "StartError")), "not started, container_config_error, false"),
             (with(("Evicted", "disk"), ended(137, "Error")), "lost, evicted"),
             (with(("DeletionByTaintManager", "gone"), ended(137, "Error")), "lost, node_lost"),
+            (with(("EvictionByEvictionAPI", "x"), ended(5, "Error")), "not started, evicted, true"),
+            (with(("EvictionByEvictionAPI", "x"), ended(3, "Error")), "not started, create_rejected, true"),
+            (with(("EvictionByEvictionAPI", "x"), ended(9, "Error")), "reported"),
+            (failed(("Evicted", "disk")), "not started, evicted, true"),
+            (failed(("OutOfcpu", "x")), "not started, unschedulable, true"),
+            (failed(("DeletionByPodGC", "gone")), "unseen, node_lost"),
             (with(("Evicted", "disk"), Container::Unknown), "unseen, evicted"),
             (
                 PodSight { executor: ended(2, "Error"), is_over: true, ..pod(Container::Unknown) },
@@ -489,6 +507,26 @@ mod tests {
         let deleted = Sighting { job_is_gone: true, ..Sighting::default() };
         assert_eq!(meaning(&deleted), "unseen, job_deleted");
         assert_eq!(tell(&deleted.judge(Some(StopCause::StartTimeout))), "StartTimeout");
+    }
+
+    #[test]
+    fn kubernetes_says_why_it_ended_a_pod_whatever_its_executor_said() {
+        let condition = |value: &str| -> Pod {
+            serde_json::from_value(serde_json::json!({"status": {"phase": "Succeeded", "conditions": [
+                {"type": "DisruptionTarget", "status": value, "reason": "EvictionByEvictionAPI", "message": "evicting"},
+            ]}}))
+            .unwrap()
+        };
+        let because = |pod: &Pod| seen(vec![PodSight::of(pod)]).ended_for();
+        assert_eq!(because(&condition("True")), Some(Reason::new("evicted", "EvictionByEvictionAPI: evicting")));
+        assert_eq!(because(&condition("False")), None, "taken back");
+        let mut by_kubelet = condition("True");
+        let status = by_kubelet.status.as_mut().unwrap();
+        (status.reason, status.message) = (Some("Evicted".into()), Some("disk".into()));
+        assert_eq!(because(&by_kubelet).unwrap().message, "Evicted: disk");
+        let by_taint =
+            PodSight { ended_for: Some(("DeletionByTaintManager".into(), "x".into())), ..PodSight::default() };
+        assert_eq!(seen(vec![by_taint]).ended_for().unwrap().code, "node_lost");
     }
 
     #[test]

@@ -98,7 +98,8 @@ pub fn judge(status: Status, stopped: Option<StopCause>, last_words: &str) -> En
     }
     let not_started = |code| End::NotStarted { reason: Reason::new(code, tell(status, last_words)), retryable: true };
     match status {
-        Status::Code(0) => End::Reported,
+        // It ended by itself; it was told to stop, and both are reported.
+        Status::Code(0 | 9) => End::Reported,
         // What it was started with can't be used; or the start was refused, to a cancelled execution for instance.
         Status::Code(2 | 3) => not_started(Reason::CREATE_REJECTED),
         Status::Code(4) => not_started(Reason::START_TIMEOUT),
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_status_of_the_executor_has_its_meaning() {
-        let meanings = (0..=9).map(|n| code(Status::Code(n), None)).collect::<Vec<_>>();
+        let meanings = (0..=10).map(|n| code(Status::Code(n), None)).collect::<Vec<_>>();
         assert_eq!(
             meanings,
             [
@@ -144,6 +145,7 @@ mod tests {
                 "lost, executor_lost",
                 "lost, executor_lost",
                 "lost, executor_lost",
+                "reported",
                 "lost, executor_lost",
             ]
         );

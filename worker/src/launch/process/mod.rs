@@ -140,7 +140,7 @@ async fn attend(shared: Arc<Shared>, mut child: Child, mut orders: Orders, tenan
     // The place is free before the end is told: whoever hears of it may launch at once.
     shared.children.gone();
     // Nobody observes any more only when this process ends.
-    let _ = shared.ends.send(Ended { tenant, attempt, end, stage: Stage::Gone }).await;
+    let _ = shared.ends.send(Ended { tenant, attempt, end, because: None, stage: Stage::Gone }).await;
     shared.children.told(serial);
 }
 
