@@ -36,10 +36,10 @@ say "helm test"
 helm test $RELEASE --namespace $NAMESPACE --timeout 2m --hide-notes
 
 say "the tests on the node"
-nice cargo test --locked -p roadstead-e2e --test node -- --ignored --test-threads=2 --skip how_long --skip disturb::
+nice cargo test --locked --workspace --test node -- --ignored --test-threads=2 --skip how_long --skip disturb::
 
 say "the tests that take parts of the cluster away"
-nice cargo test --locked -p roadstead-e2e --test node -- --ignored --test-threads=1 disturb::
+nice cargo test --locked --workspace --test node -- --ignored --test-threads=1 disturb::
 
 say "helm upgrade with work running: PgBouncer comes between"
 replace_under_load upgrade_release --set pgbouncer.enabled=true --set pgbouncer.replicaCount=1

@@ -257,6 +257,22 @@ async fn who_could_not_have_made_a_job_takes_it_over_all_the_same() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: make e2e"]
+async fn what_waits_in_a_queue_of_the_clusters_begins_when_it_is_admitted() {
+    let scene = Scene::new().await;
+    let config = KubernetesConfig { kueue_queue: Some("batch".into()), ..scene.config.clone() };
+    let launcher = scene.launcher_by(&config, "").await;
+    let attempt = launch(&launcher).await;
+    waiting(&launcher, "unschedulable").await;
+    assert_eq!(launcher.begun(attempt), Some(Duration::ZERO));
+    let admitted = Patch::Merge(json!({"spec": {"suspend": false}}));
+    scene.api::<Job>().patch(&job_name(attempt), &PatchParams::default(), &admitted).await.unwrap();
+    until("its start", async || launcher.begun(attempt).is_some_and(|begun| !begun.is_zero())).await;
+    assert!(launcher.begun(attempt) < Some(PATIENCE));
+    scene.pod(attempt).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make e2e"]
 async fn an_end_is_told_once_and_what_is_forgotten_goes() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;

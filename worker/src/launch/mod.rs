@@ -179,6 +179,11 @@ pub trait Launcher: Send + Sync {
         None
     }
 
+    /// How long ago it could begin to start, where somebody else's queue holds attempts back; `None`: it could from its launch on.
+    fn begun(&self, _attempt: AttemptId) -> Option<Duration> {
+        None
+    }
+
     /// The attempts that are alive here, or whose end was not told yet.
     fn held(&self) -> Vec<AttemptId>;
 

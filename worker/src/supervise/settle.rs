@@ -185,6 +185,15 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let (attempt, why, log) = (late.attempt, late.why, worker.log_of(&late.tenant, late.attempt));
     // Its worker can't see to it. What still runs of it must not meet the next attempt.
     let is_cluster = worker.launcher.reach() == Reach::Cluster;
+    if let (Overdue::Start, Some(begun)) = (why, worker.launcher.begun(attempt)) {
+        let start_timeout = worker.settings.launch.start_timeout;
+        let mut connection = worker.database.get().await?;
+        if begun < start_timeout
+            && overdue::put_off_start(&mut connection, &late.tenant, attempt, begun, start_timeout).await?
+        {
+            return Ok(());
+        }
+    }
     let explained = worker.launcher.explain(attempt);
     let has_ended = why != Overdue::Lease && !is_cluster || worker.launcher.end_strays(attempt, cause(why)).await;
     // One that has not started can't start any more once this is settled: only its berth is waited for.

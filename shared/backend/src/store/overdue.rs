@@ -101,6 +101,30 @@ pub async fn overdue(connection: &mut Connection, limit: i64) -> StoreResult<Vec
         .collect())
 }
 
+/// Puts a start deadline off: somebody else's queue held the attempt back until `begun` ago, and it has `start_timeout` from then on. `false`: it has
+/// started or ended by now, or is to be cancelled.
+pub async fn put_off_start(
+    connection: &mut Connection,
+    tenant: &str,
+    attempt: AttemptId,
+    begun: Duration,
+    start_timeout: Duration,
+) -> StoreResult<bool> {
+    let put_off = statement(
+        "UPDATE attempts a SET start_deadline = now() + make_interval(secs => {})
+         WHERE a.tenant = {} AND a.execution_id = {} AND a.attempt = {} AND a.started_at IS NULL AND a.finished_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.tenant = a.tenant AND e.id = a.execution_id
+                           AND e.cancel_requested_at IS NOT NULL)",
+    )
+    .bind::<Double, _>(start_timeout.saturating_sub(begun).as_secs_f64())
+    .bind::<Text, _>(tenant.to_owned())
+    .bind::<SqlUuid, _>(attempt.execution_id.0)
+    .bind::<Integer, _>(attempt.attempt)
+    .execute(connection)
+    .await?;
+    Ok(put_off > 0)
+}
+
 /// Gives back berths of attempts that ended `grace` ago and whose worker is not present, so that it can't say when their processes are
 /// gone. Answers how many.
 pub async fn release_forgotten(connection: &mut Connection, grace: Duration) -> StoreResult<usize> {

@@ -497,6 +497,30 @@ async fn a_start_that_waited_while_its_launch_was_taken_over_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_was_held_back_is_late_only_after_its_own_time() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    let late = async |c: &mut Connection| overdue::overdue(c, 10).await.unwrap().len();
+    let timeout = Duration::from_secs(60);
+    let put_off = async |c: &mut Connection, begun| {
+        overdue::put_off_start(c, "t", attempt, Duration::from_secs(begun), timeout).await.unwrap()
+    };
+    sql(c, "UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
+    assert!(put_off(c, 59).await);
+    assert_eq!(late(c).await, 0);
+    assert!(put_off(c, 61).await);
+    assert_eq!(late(c).await, 1);
+    sql(c, "UPDATE executions SET cancel_requested_at = now()").await;
+    assert!(!put_off(c, 0).await, "it is to be cancelled");
+    sql(c, "UPDATE executions SET cancel_requested_at = NULL").await;
+    assert!(put_off(c, 0).await);
+    assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::Granted(_)));
+    assert!(!put_off(c, 0).await, "it has started");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_granted_while_it_was_read_as_late_stands() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();

@@ -5,6 +5,7 @@
 
 use super::sight::{Container, JobSight, Judgement, PodSight, Sighting};
 use crate::launch::{End, Ended, News, Stage, StopCause};
+use k8s_openapi::jiff::Timestamp;
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -120,6 +121,10 @@ impl Board {
 
     pub fn explain(&self, attempt: AttemptId) -> Option<Reason> {
         self.entries.get(&attempt)?.sighting.explain()
+    }
+
+    pub fn begun(&self, attempt: AttemptId) -> Option<Duration> {
+        self.entries.get(&attempt)?.sighting.job.as_ref()?.begun(Timestamp::now())
     }
 
     /// Its node is not heard of: nobody can end it, and nobody will see it end.

@@ -32,7 +32,7 @@ const DEADLINE_SLACK: Duration = Duration::from_secs(300);
 const TTL: Duration = Duration::from_secs(24 * 3600);
 /// Of Kubernetes: a projected token lives ten minutes at least.
 const SHORTEST_TOKEN: Duration = Duration::from_secs(600);
-const KUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
+pub const KUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 
 /// What all Jobs of a worker have in common.
 #[derive(Clone, Debug)]

@@ -255,6 +255,10 @@ impl Launcher for KubernetesLauncher {
         self.board().explain(attempt)
     }
 
+    fn begun(&self, attempt: AttemptId) -> Option<Duration> {
+        self.board().begun(attempt)
+    }
+
     fn held(&self) -> Vec<AttemptId> {
         self.board().held()
     }

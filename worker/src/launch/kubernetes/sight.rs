@@ -2,11 +2,12 @@
 //!
 //! Kubernetes' own words go into the reasons as they are: they are what an operator searches for.
 
-use super::job::{ATTEMPT, EXECUTOR};
+use super::job::{ATTEMPT, EXECUTOR, KUEUE_LABEL};
 use crate::launch::process::{Status, judge as judge_status};
 use crate::launch::{End, StopCause};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::jiff::Timestamp;
 use roadstead_domain::execution::Reason;
 use std::time::Duration;
 
@@ -27,6 +28,10 @@ pub struct Sighting {
 pub struct JobSight {
     pub is_deleting: bool,
     pub is_suspended: bool,
+    /// It was handed to a queue of the cluster's, which admits it.
+    pub is_queued: bool,
+    /// When it could have pods first, or again (Kubernetes documentation, "Suspending a Job").
+    pub started_at: Option<Timestamp>,
     pub is_complete: bool,
     /// With Kubernetes' message.
     pub failed: Option<String>,
@@ -92,10 +97,22 @@ impl JobSight {
         Self {
             is_deleting: job.metadata.deletion_timestamp.is_some(),
             is_suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
+            is_queued: job.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(KUEUE_LABEL)),
+            started_at: job.status.as_ref().and_then(|status| Some(status.start_time.as_ref()?.0)),
             is_complete: condition("Complete").is_some(),
             failed: condition("Failed")
                 .map(|condition| told(condition.reason.as_deref(), condition.message.as_deref())),
         }
+    }
+}
+
+impl JobSight {
+    /// How long ago its queue admitted it, if it was handed to one.
+    pub fn begun(&self, now: Timestamp) -> Option<Duration> {
+        let admitted_at = self.started_at.filter(|_| !self.is_suspended);
+        self.is_queued.then(|| {
+            admitted_at.map_or(Duration::ZERO, |at| now.duration_since(at).try_into().unwrap_or(Duration::ZERO))
+        })
     }
 }
 
@@ -527,6 +544,26 @@ mod tests {
         let by_taint =
             PodSight { ended_for: Some(("DeletionByTaintManager".into(), "x".into())), ..PodSight::default() };
         assert_eq!(seen(vec![by_taint]).ended_for().unwrap().code, "node_lost");
+    }
+
+    #[test]
+    fn what_a_queue_holds_back_has_not_begun() {
+        let job = |queue: Option<&str>, suspend: bool, start: Option<&str>| -> JobSight {
+            let labels = queue.map(|queue| serde_json::json!({KUEUE_LABEL: queue}));
+            JobSight::of(
+                &serde_json::from_value(serde_json::json!({"metadata": {"labels": labels},
+                    "spec": {"suspend": suspend, "template": {}}, "status": {"startTime": start}}))
+                .unwrap(),
+            )
+        };
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let (before, after) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:02:00Z"));
+        assert_eq!(job(Some("q"), true, None).begun(now), Some(Duration::ZERO));
+        assert_eq!(job(Some("q"), true, before).begun(now), Some(Duration::ZERO), "suspended again");
+        assert_eq!(job(Some("q"), false, None).begun(now), Some(Duration::ZERO), "nobody has seen to it yet");
+        assert_eq!(job(Some("q"), false, before).begun(now), Some(Duration::from_secs(60)));
+        assert_eq!(job(Some("q"), false, after).begun(now), Some(Duration::ZERO), "another clock");
+        assert_eq!(job(None, false, before).begun(now), None);
     }
 
     #[test]
