@@ -23,7 +23,7 @@ fn sleepers() -> usize {
 #[ignore = "needs a real node: make e2e"]
 async fn a_lost_nodes_attempts_are_tried_again_when_nothing_of_them_runs() {
     let outside = Outside::new(&[
-        ("ATTEMPT_LEASE_SECONDS", "20"),
+        ("ATTEMPT_LEASE_SECONDS", "15"),
         ("KILL_GRACE_SECONDS", "2"),
         ("KUBERNETES_RECONCILE_INTERVAL", "5s"),
         ("MAX_CONCURRENT_JOBS", "2"),
@@ -31,7 +31,7 @@ async fn a_lost_nodes_attempts_are_tried_again_when_nothing_of_them_runs() {
     .await;
     let lost = outside.submit(script(&format!("[ $ROADSTEAD_ATTEMPT = 2 ] || sleep {MARK}"))).await;
     // Long enough for the eviction to come before its end.
-    let heard = outside.submit(script("sleep 30")).await;
+    let heard = outside.submit(script("sleep 25")).await;
     for id in [&lost, &heard] {
         outside.sees(id, "its start", RUN, |execution| execution["state"] == "running").await;
     }
