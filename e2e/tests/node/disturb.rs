@@ -33,7 +33,7 @@ async fn work_outlives_a_kubelet_that_is_killed_and_comes_back() {
     let cap = lab.cap().await;
     let mut ids = Vec::new();
     for _ in 0..cap {
-        ids.push(lab.submit(runs_for(20)).await);
+        ids.push(lab.submit(runs_for(15)).await);
     }
     for id in &ids {
         lab.runs(id).await;
@@ -67,7 +67,7 @@ fn watch_the_cap(lab: &Lab) -> Arc<AtomicUsize> {
 #[tokio::test]
 #[ignore = "needs a real node: make e2e"]
 async fn work_outlives_an_api_server_that_is_killed_again_and_again() {
-    const COUNT: usize = 40;
+    const COUNT: usize = 28;
     // After each, Kubernetes' own parts wait longer before they look again: the third costs a minute.
     const OUTAGES: usize = 2;
     let lab = Lab::new().await;

@@ -136,11 +136,18 @@ impl PodSight {
             is_scheduled: condition("PodScheduled", "True").is_some(),
             unschedulable: condition("PodScheduled", "False")
                 .map(|condition| told(condition.reason.as_deref(), condition.message.as_deref())),
-            // When the kubelet is silent, the node controller takes back what it said of the pod, and leaves what it said of the containers.
+            // When the kubelet is silent, the node controller takes back what it said of the pod, and leaves what it said of the containers. Where
+            // it fell silent before it had said anything of them, only the eviction tells.
             node_is_lost: !is_over
-                && attempt == Container::Running
-                && condition("Ready", "False").is_some()
-                && condition("ContainersReady", "True").is_some(),
+                && match attempt {
+                    Container::Running => {
+                        condition("Ready", "False").is_some() && condition("ContainersReady", "True").is_some()
+                    }
+                    Container::Unknown | Container::Waiting { .. } => {
+                        ended_for.as_ref().is_some_and(|(reason, _)| is_node_loss(reason))
+                    }
+                    Container::Terminated { .. } => false,
+                },
             ended_for,
             executor: container(status.init_container_statuses.iter().flatten(), EXECUTOR),
             attempt,
@@ -581,6 +588,32 @@ mod tests {
         let refused = pod(ended(3, "Error"));
         assert_eq!(meaning(&seen(vec![refused.clone(), pod(ended(0, ""))])), "reported");
         assert_eq!(meaning(&seen(vec![refused, pod(ended(137, "OOMKilled"))])), "lost, oom_killed");
+    }
+
+    #[test]
+    fn a_silent_kubelet_is_known_by_what_others_say_of_its_pods() {
+        let of = |state: serde_json::Value, conditions: serde_json::Value| -> bool {
+            let pod = serde_json::json!({"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [
+                {"name": ATTEMPT, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0}]}});
+            PodSight::of(&serde_json::from_value(pod).unwrap()).node_is_lost
+        };
+        use serde_json::json;
+        let condition =
+            |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason});
+        let evicted = |by: &str| condition("DisruptionTarget", "True", by);
+        let (running, waiting) = (json!({"running": {}}), json!({"waiting": {"reason": "PodInitializing"}}));
+        let taken_back = json!([condition("Ready", "False", ""), condition("ContainersReady", "True", "")]);
+        assert!(of(running.clone(), taken_back));
+        let never_said = [condition("Ready", "False", ""), condition("ContainersReady", "False", "")];
+        assert!(!of(running.clone(), json!(never_said)));
+        assert!(!of(waiting.clone(), json!(never_said)));
+        let [ready, containers] = never_said;
+        assert!(of(waiting.clone(), json!([ready, containers, evicted("DeletionByTaintManager")])));
+        assert!(
+            !of(waiting, json!([ready, containers, evicted("EvictionByEvictionAPI")])),
+            "its kubelet will see to it"
+        );
+        assert!(!of(running, json!([ready, containers, evicted("DeletionByTaintManager")])), "it may be ending");
     }
 
     #[test]
