@@ -63,10 +63,10 @@ impl Hand {
         self.held.iter().map(|held| &held.entry)
     }
 
-    /// What may be taken beside the hand when there are berths for `room`.
-    pub fn space(&self, room: usize) -> usize {
+    /// What may be taken beside the hand, and beside the launches that are `under_way`, when there are berths for `room`.
+    pub fn space(&self, room: usize, under_way: usize) -> usize {
         let in_line = self.held.iter().filter(|held| !held.tenant_full).count();
-        room.saturating_sub(in_line).min(MAX_HAND.saturating_sub(self.held.len()))
+        room.saturating_sub(in_line).min(MAX_HAND.saturating_sub(self.held.len() + under_way))
     }
 
     /// Adds what each tenant has in the hand, so that no more than its limit is taken.
@@ -161,9 +161,11 @@ mod tests {
         let id = ExecutionId::new();
         let mut hand = Hand::new();
         hand.add(vec![taken("a", "1", id)]);
-        assert_eq!(hand.space(10), 9);
+        assert_eq!(hand.space(10, 0), 9);
+        assert_eq!(hand.space(1_000_000, 100), MAX_HAND - 101);
+        assert_eq!(hand.space(1_000_000, MAX_HAND), 0);
         hand.sort(HashMap::from([(id, Claim::TenantFull)]));
-        assert_eq!(hand.space(10), 10);
+        assert_eq!(hand.space(10, 0), 10);
         let mut live = HashMap::from([("a".to_owned(), 2)]);
         hand.count_into(&mut live);
         assert_eq!(live["a"], 3);
@@ -177,14 +179,14 @@ mod tests {
         let sorted = hand.sort(full);
         assert_eq!((hand.entries().count(), sorted.surplus.len()), (MAX_TENANT_FULL, MAX_HAND - MAX_TENANT_FULL));
         assert_eq!(hand.entries().next().unwrap().entry, "0", "the first ones stay first in line");
-        assert_eq!(hand.space(10), 10);
+        assert_eq!(hand.space(10, 0), 10);
     }
 
     #[test]
     fn the_hand_is_bounded() {
         let mut hand = Hand::new();
         hand.add((0..MAX_HAND).map(|n| taken("a", &n.to_string(), ExecutionId::new())).collect());
-        assert_eq!(hand.space(1_000_000), 0);
+        assert_eq!(hand.space(1_000_000, 0), 0);
     }
 
     #[test]

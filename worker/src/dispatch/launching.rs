@@ -104,8 +104,15 @@ impl Launches {
         }
     }
 
+    pub fn under_way(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Waits until no more than `left` are under way.
     pub async fn settle_down(&mut self, left: usize) {
+        while let Some(well) = self.tasks.try_join_next() {
+            self.any_failed |= !matches!(well, Ok(true));
+        }
         while self.tasks.len() > left {
             let well = self.tasks.join_next().await;
             self.any_failed |= !matches!(well, Some(Ok(true)));
@@ -173,5 +180,24 @@ pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) ->
             warn!(log, "whether it was launched is not known, so it is left to whoever takes it over"; "why" => why);
             Launched::Left
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_is_noticed_while_others_are_under_way() {
+        let mut launches = Launches::new(mpsc::channel(1).0);
+        launches.tasks.spawn(std::future::pending());
+        launches.tasks.spawn(async { true });
+        launches.tasks.spawn(async { false });
+        while launches.under_way() > 1 {
+            tokio::task::yield_now().await;
+            launches.settle_down(128).await;
+        }
+        assert!(launches.take_failed());
+        assert!(!launches.take_failed(), "once");
     }
 }

@@ -150,7 +150,7 @@ impl Dispatcher {
         if let Some(entries) = self.hand.due_for_touch() {
             self.worker.dispatch.touch(&self.worker.id, &entries).await?;
         }
-        let space = self.hand.space(room);
+        let space = self.hand.space(room, self.launches.under_way());
         if space == 0 {
             return Ok(0);
         }

@@ -68,7 +68,10 @@ async fn try_settle(worker: &Worker, ended: &Ended) -> StoreResult<Option<(State
             // It has started all the same, and nobody saw its process end: its lease is waited for.
             (End::Unseen(_), _) | (_, Stage::Refused | Stage::Doomed) => return Ok(None),
             // It started at the last moment, and its process was seen to end.
-            _ if worker.launcher.reach() == Reach::Cluster => witness = Witness::Lost(reason.clone()),
+            _ if worker.launcher.reach() == Reach::Cluster => {
+                let lost = End::Lost(reason.clone());
+                witness = self::witness(worker, &ended.tenant, ended.attempt, &lost).await;
+            }
             _ => {}
         }
     }
@@ -183,6 +186,10 @@ pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -
 
 async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let (attempt, why, log) = (late.attempt, late.why, worker.log_of(&late.tenant, late.attempt));
+    if worker.launcher.reach() == Reach::Cluster && worker.launcher.looked_at().is_none() {
+        // Whoever has not seen the cluster yet does not know what keeps it. It is found again.
+        return Ok(());
+    }
     // Its worker can't see to it. What still runs of it must not meet the next attempt.
     let is_cluster = worker.launcher.reach() == Reach::Cluster;
     if let (Overdue::Start, Some(begun)) = (why, worker.launcher.begun(attempt)) {

@@ -250,6 +250,8 @@ pub struct Pretended {
     live: watch::Sender<usize>,
     pub most_live: AtomicUsize,
     pub refusing: AtomicBool,
+    /// How long ago any attempt could begin to start.
+    pub begun: Mutex<Option<Duration>>,
     ends: mpsc::UnboundedSender<Ended>,
     untold: tokio::sync::Mutex<mpsc::UnboundedReceiver<Ended>>,
 }
@@ -263,6 +265,7 @@ impl Pretended {
             live: watch::Sender::new(0),
             most_live: AtomicUsize::default(),
             refusing: AtomicBool::default(),
+            begun: Mutex::default(),
             ends,
             untold: tokio::sync::Mutex::new(untold),
         }
@@ -332,6 +335,10 @@ impl Launcher for Pretended {
 
     fn end_strays(&self, _attempt: AttemptId, _cause: StopCause) -> BoxFuture<'_, bool> {
         std::future::ready(true).boxed()
+    }
+
+    fn begun(&self, _attempt: AttemptId) -> Option<Duration> {
+        *self.begun.lock().unwrap()
     }
 
     fn held(&self) -> Vec<AttemptId> {

@@ -5,6 +5,7 @@ use chrono::{TimeDelta, Utc};
 use roadstead_backend::dispatch::{Group, Share, Stream, WINDOW};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
+use roadstead_backend::store::overdue;
 use roadstead_backend::store::submit::{NewExecution, Submission, submit};
 use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::{Priority, Reason, State};
@@ -214,5 +215,32 @@ async fn no_start_in_time_ends_the_process_and_counts_as_a_failed_start() {
     let execution = world.wait_for_state(id, State::Failed).await;
     assert_eq!(execution.reason.unwrap().code, "start_timeout");
     assert!(running.launcher.held().is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_elses_queue_holds_back_is_late_only_after_its_own_time() {
+    let world = World::new().await;
+    let dead = world.start("dead", settings(4));
+    let id = world.submit(vec![NewExecution { max_attempts: 1, ..execution() }]).await[0];
+    dead.launcher.launched(1).await;
+    dead.kill().await;
+    world
+        .sql("UPDATE attempts SET launched_at = now(); UPDATE leases SET expires_at = now() - interval '1 second'")
+        .await;
+    let running = world.start("alive", settings(4));
+    *running.launcher.begun.lock().unwrap() = Some(Duration::ZERO);
+    const LATE: &str = "UPDATE attempts SET start_deadline = now() - interval '1 second'";
+    world.sql(LATE).await;
+    roadstead_testkit::wait_for("its deadline to be put off", Duration::from_secs(30), async || {
+        let late = overdue::overdue(&mut *world.connection().await, 1).await.map_err(|error| error.to_string())?;
+        if late.is_empty() { Ok(()) } else { Err(format!("{late:?}")) }
+    })
+    .await;
+    world.wait_for_state(id, State::Launching).await;
+    *running.launcher.begun.lock().unwrap() = Some(settings(4).launch.start_timeout);
+    world.sql(LATE).await;
+    let execution = world.wait_for_state(id, State::Failed).await;
+    assert_eq!(execution.reason.unwrap().code, "start_timeout");
     running.stop().await;
 }

@@ -23,6 +23,9 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations")
 /// Session lock held while migrations run, so that several starters apply them once ("roadmigr").
 const MIGRATION_LOCK: i64 = 0x726f_6164_6d69_6772;
 
+/// A migration that waits for a table makes everybody wait behind it: rather it fails, and is tried again with the next start.
+const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// From the first packet to a session that is set up.
 const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -149,6 +152,7 @@ impl std::fmt::Debug for Database {
 pub async fn migrate(config: &PostgresConfig) -> anyhow::Result<Vec<String>> {
     let mut connection = establish(config.url.expose(), None).await?;
     connection.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
+    connection.batch_execute(&format!("SET lock_timeout = {}", MIGRATION_LOCK_TIMEOUT.as_millis())).await?;
     tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(connection);
         let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|error| anyhow::anyhow!("{error}"))?;

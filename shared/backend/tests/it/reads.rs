@@ -85,10 +85,10 @@ async fn a_berth_is_given_back_without_a_look_at_the_others() {
             SELECT gen_random_uuid(), 1, 't', 'worker-1', now(), now() FROM generate_series(1, 10000)",
     )
     .await;
-    let before = pages_read(c, "attempts_berths").await;
+    let before = pages_read(c, "attempts_live").await;
     assert!(claim::release(c, &by("worker-1"), &[second]).await.unwrap().contains(&second));
-    let read = pages_read(c, "attempts_berths").await - before;
-    assert!(read < 15, "{read} pages of an index of many were read");
+    let read = pages_read(c, "attempts_live").await - before;
+    assert!((1..15).contains(&read), "{read} pages of an index of many were read");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,8 @@ const DEADLINE_SLACK: Duration = Duration::from_secs(300);
 const TTL: Duration = Duration::from_secs(24 * 3600);
 /// Of Kubernetes: a projected token lives ten minutes at least.
 const SHORTEST_TOKEN: Duration = Duration::from_secs(600);
+/// Of the init container, where the workflow has no more.
+const LITTLE_CPU: &str = "50m";
 pub const KUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 
 /// What all Jobs of a worker have in common.
@@ -94,12 +96,15 @@ impl Jobs {
         amounts.limits.get_or_insert_default().extend(resources.clone());
         amounts.requests.get_or_insert_default().extend(resources.clone());
         // It runs before the attempt's container, so the node sets nothing more aside; and the container runtime begins a container within its limit,
-        // with tens of milliseconds of CPU of its own.
+        // with tens of milliseconds of CPU of its own. What the operator's template says stays.
         let init = pod.init_containers.iter_mut().flatten().find(|container| container.name == EXECUTOR);
-        if let (Some(init), Some(cpu)) = (init, resources.get("cpu")) {
-            let amounts = init.resources.get_or_insert_default();
-            amounts.limits.get_or_insert_default().insert("cpu".to_owned(), cpu.clone());
-            amounts.requests.get_or_insert_default().insert("cpu".to_owned(), cpu.clone());
+        let amounts = init.and_then(|init| init.resources.as_mut()).into_iter();
+        for amounts in amounts.flat_map(|of| [&mut of.limits, &mut of.requests]).flatten() {
+            if let (Some(amount), Some(cpu)) =
+                (amounts.get_mut("cpu").filter(|cpu| cpu.0 == LITTLE_CPU), resources.get("cpu"))
+            {
+                amount.clone_from(cpu);
+            }
         }
         container.args = Some(
             [
@@ -167,7 +172,7 @@ fn skeleton(config: &KubernetesConfig, start_timeout: Duration, kill_grace: Dura
         "runAsNonRoot": true,
         "seccompProfile": {"type": "RuntimeDefault"},
     });
-    let little = json!({"cpu": "50m", "memory": "32Mi", "ephemeral-storage": "16Mi"});
+    let little = json!({"cpu": LITTLE_CPU, "memory": "32Mi", "ephemeral-storage": "16Mi"});
     let token_life = SHORTEST_TOKEN.max(start_timeout + Duration::from_secs(60));
     json!({
         "apiVersion": "batch/v1",

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 /// The kinds that the file may hold: what the worker's role lets it make.
 const KINDS: &[(&str, &str)] = &[
@@ -24,6 +24,8 @@ const KINDS: &[(&str, &str)] = &[
     ("networking.k8s.io/v1", "NetworkPolicy"),
 ];
 const MANAGER: &str = "roadstead-worker";
+/// Namespaces that are made at once.
+const MAX_AT_ONCE: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -38,6 +40,7 @@ pub struct Namespaces {
     objects: Vec<DynamicObject>,
     /// Made by this worker since it started. Each by itself: one that can't be made holds up nobody but its tenant.
     made: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
+    places: Semaphore,
 }
 
 /// The objects of a file of YAML documents.
@@ -64,7 +67,7 @@ pub fn read(text: &str) -> Result<Vec<DynamicObject>, FileError> {
 
 impl Namespaces {
     pub fn new(client: Client, objects: Vec<DynamicObject>) -> Self {
-        Self { client, objects, made: Mutex::default() }
+        Self { client, objects, made: Mutex::default(), places: Semaphore::new(MAX_AT_ONCE) }
     }
 
     /// Makes the tenant's namespace, unless this worker has made it before.
@@ -90,6 +93,7 @@ impl Namespaces {
     }
 
     async fn make(&self, name: &str, tenant: &str) -> Result<(), Error> {
+        let _place = self.places.acquire().await;
         let params = PatchParams::apply(MANAGER).force();
         let namespace = json!({
             "apiVersion": "v1",
@@ -139,7 +143,8 @@ mod tests {
         let namespaces = Namespaces::new(Client::new(answers, "default"), Vec::new());
         let mut slow = Box::pin(namespaces.ensure("slow", "a"));
         assert!(futures_util::poll!(&mut slow).is_pending());
-        namespaces.ensure("quick", "b").await.unwrap();
+        let quick = namespaces.ensure("quick", "b");
+        tokio::time::timeout(std::time::Duration::from_secs(10), quick).await.unwrap().unwrap();
         assert!(futures_util::poll!(&mut slow).is_pending());
     }
 }

@@ -87,6 +87,8 @@ pub enum Judgement {
 const MOMENT: Duration = Duration::from_secs(2);
 /// Kubernetes tries on, ever more slowly: what it waits for may come.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// From the end of a pod's grace to its kubelet's having said so, if it is there.
+const OUTLIVED: Duration = Duration::from_secs(5);
 
 impl JobSight {
     pub fn of(job: &Job) -> Self {
@@ -117,7 +119,7 @@ impl JobSight {
 }
 
 impl PodSight {
-    pub fn of(pod: &Pod) -> Self {
+    pub fn of(pod: &Pod, now: Timestamp) -> Self {
         let status = pod.status.clone().unwrap_or_default();
         let condition = |kind: &str, value: &str| -> Option<&PodCondition> {
             status.conditions.iter().flatten().find(|condition| condition.type_ == kind && condition.status == value)
@@ -137,14 +139,14 @@ impl PodSight {
             unschedulable: condition("PodScheduled", "False")
                 .map(|condition| told(condition.reason.as_deref(), condition.message.as_deref())),
             // When the kubelet is silent, the node controller takes back what it said of the pod, and leaves what it said of the containers. Where
-            // it fell silent before it had said anything of them, only the eviction tells.
+            // it fell silent before it had said anything of them, only the eviction tells: a kubelet that is there ends the pod in its grace.
             node_is_lost: !is_over
                 && match attempt {
                     Container::Running => {
                         condition("Ready", "False").is_some() && condition("ContainersReady", "True").is_some()
                     }
                     Container::Unknown | Container::Waiting { .. } => {
-                        ended_for.as_ref().is_some_and(|(reason, _)| is_node_loss(reason))
+                        is_outlived(pod, now) && ended_for.as_ref().is_some_and(|(reason, _)| is_node_loss(reason))
                     }
                     Container::Terminated { .. } => false,
                 },
@@ -168,6 +170,11 @@ fn container<'a>(mut statuses: impl Iterator<Item = &'a ContainerStatus>, name: 
         }
         _ => Container::Unknown,
     }
+}
+
+/// It was to be gone for a while: `deletionTimestamp` is when its grace ends (Kubernetes API, ObjectMeta).
+fn is_outlived(pod: &Pod, now: Timestamp) -> bool {
+    pod.metadata.deletion_timestamp.as_ref().is_some_and(|end| end.0 + OUTLIVED < now)
 }
 
 fn is_node_loss(reason: &str) -> bool {
@@ -308,7 +315,7 @@ impl PodSight {
         }
         if let Some(reason) = self.ended_for() {
             // Its node says so when nothing of it runs any more; of a node that is not heard of others say it.
-            let is_certain = self.has_failed && reason.code != "node_lost";
+            let is_certain = self.has_failed && reason.code == "evicted";
             return Some(if is_certain { End::NotStarted { reason, retryable: true } } else { End::Unseen(reason) });
         }
         match &self.executor {
@@ -513,7 +520,9 @@ mod tests {
             (with(("EvictionByEvictionAPI", "x"), ended(3, "Error")), "not started, create_rejected, true"),
             (with(("EvictionByEvictionAPI", "x"), ended(9, "Error")), "reported"),
             (failed(("Evicted", "disk")), "not started, evicted, true"),
-            (failed(("OutOfcpu", "x")), "not started, unschedulable, true"),
+            // A kubelet that comes back may refuse what it runs already.
+            (failed(("OutOfcpu", "x")), "unseen, unschedulable"),
+            (failed(("NodeAffinity", "x")), "unseen, create_rejected"),
             (failed(("DeletionByPodGC", "gone")), "unseen, node_lost"),
             (with(("Evicted", "disk"), Container::Unknown), "unseen, evicted"),
             (
@@ -541,7 +550,7 @@ mod tests {
             ]}}))
             .unwrap()
         };
-        let because = |pod: &Pod| seen(vec![PodSight::of(pod)]).ended_for();
+        let because = |pod: &Pod| seen(vec![PodSight::of(pod, Timestamp::now())]).ended_for();
         assert_eq!(because(&condition("True")), Some(Reason::new("evicted", "EvictionByEvictionAPI: evicting")));
         assert_eq!(because(&condition("False")), None, "taken back");
         let mut by_kubelet = condition("True");
@@ -593,9 +602,15 @@ mod tests {
     #[test]
     fn a_silent_kubelet_is_known_by_what_others_say_of_its_pods() {
         let of = |state: serde_json::Value, conditions: serde_json::Value| -> bool {
-            let pod = serde_json::json!({"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [
+            let pod = serde_json::json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:10Z"}, "status": {
+                "phase": "Running", "conditions": conditions, "containerStatuses": [
                 {"name": ATTEMPT, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0}]}});
-            PodSight::of(&serde_json::from_value(pod).unwrap()).node_is_lost
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let in_its_grace: Timestamp = "2026-01-01T00:00:09Z".parse().unwrap();
+            let lost = |now| PodSight::of(&pod, now).node_is_lost;
+            let is_running = PodSight::of(&pod, in_its_grace).attempt == Container::Running;
+            assert!(is_running || !lost(in_its_grace), "its kubelet may be there");
+            lost(Timestamp::now())
         };
         use serde_json::json;
         let condition =

@@ -10,6 +10,7 @@ use crate::trouble::Complaint;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as Warning, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -91,7 +92,14 @@ impl OfAnAttempt for Pod {
     }
 
     fn put_up(&self, attempt: AttemptId, is_gone: bool, board: &mut Board, now: Instant) {
-        board.see_pod(attempt, tenant(self), &self.namespace().unwrap_or_default(), PodSight::of(self), is_gone, now);
+        board.see_pod(
+            attempt,
+            tenant(self),
+            &self.namespace().unwrap_or_default(),
+            PodSight::of(self, Timestamp::now()),
+            is_gone,
+            now,
+        );
     }
 }
 
