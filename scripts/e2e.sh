@@ -54,7 +54,7 @@ uninstall_release
 
 # Last, because all that is on the node goes with it.
 say "a lost node"
-nice cargo build --locked --workspace --bins
+nice cargo build --locked --workspace --bins --test node
 nice cargo test --locked --workspace --test node -- --ignored node_loss::
 
 printf '\ne2e passed in %d s\n' $SECONDS
