@@ -1,6 +1,6 @@
 //! The Kubernetes launcher before a real control plane, whose only kubelet is this test: it says what becomes of pods, everything else happens.
 //!
-//! It needs a cluster without nodes (`scripts/e2e.sh` starts one): `KUBECONFIG=… cargo test -p roadstead-worker --test kubernetes_launcher -- --ignored`.
+//! It needs a cluster without nodes (`scripts/e2e/launchers.sh` starts one): `KUBECONFIG=… cargo test -p roadstead-worker --test kubernetes_launcher -- --ignored`.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, Pod, ResourceQuota, ServiceAccount};
@@ -211,7 +211,7 @@ fn not_started(ended: &Ended) -> (&str, bool) {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn the_same_launch_twice_is_one_job_and_another_installations_is_left_alone() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
@@ -238,7 +238,7 @@ async fn the_same_launch_twice_is_one_job_and_another_installations_is_left_alon
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn who_could_not_have_made_a_job_takes_it_over_all_the_same() {
     let scene = Scene::new().await;
     let launched = order();
@@ -256,7 +256,7 @@ async fn who_could_not_have_made_a_job_takes_it_over_all_the_same() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn what_waits_in_a_queue_of_the_clusters_begins_when_it_is_admitted() {
     let scene = Scene::new().await;
     let config = KubernetesConfig { kueue_queue: Some("batch".into()), ..scene.config.clone() };
@@ -272,7 +272,7 @@ async fn what_waits_in_a_queue_of_the_clusters_begins_when_it_is_admitted() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn an_end_is_told_once_and_what_is_forgotten_goes() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
@@ -301,7 +301,7 @@ async fn an_end_is_told_once_and_what_is_forgotten_goes() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn what_a_dead_workers_attempt_came_to_is_told_by_another() {
     let scene = Scene::new().await;
     let (dead, standby) = (scene.launcher().await, scene.launcher().await);
@@ -314,7 +314,7 @@ async fn what_a_dead_workers_attempt_came_to_is_told_by_another() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_stop_ends_the_pods_first() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
@@ -332,7 +332,7 @@ async fn a_stop_ends_the_pods_first() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn strays_are_ended_and_waited_for() {
     let scene = Scene::new().await;
     let (dead, launcher) = (scene.launcher().await, scene.launcher().await);
@@ -346,7 +346,7 @@ async fn strays_are_ended_and_waited_for() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_deleted_job_is_a_lost_attempt_and_only_when_its_pod_is_gone() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
@@ -365,7 +365,7 @@ async fn a_deleted_job_is_a_lost_attempt_and_only_when_its_pod_is_gone() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_pod_that_can_not_be_scheduled_waits_and_says_why() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
@@ -382,7 +382,7 @@ async fn a_pod_that_can_not_be_scheduled_waits_and_says_why() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_missing_image_fails_the_start_at_once() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
@@ -400,7 +400,7 @@ async fn a_missing_image_fails_the_start_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_quota_is_named_whether_it_counts_pods_or_jobs() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;
@@ -430,7 +430,7 @@ async fn a_quota_is_named_whether_it_counts_pods_or_jobs() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_runtime_class_that_the_cluster_lacks_fails_closed() {
     let scene = Scene::new().await;
     let config = KubernetesConfig { runtime_class: Some("nothing-of-the-kind".into()), ..scene.config.clone() };
@@ -440,7 +440,7 @@ async fn a_runtime_class_that_the_cluster_lacks_fails_closed() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_namespace_that_is_not_there_is_a_refusal_or_is_made() {
     let scene = Scene::new().await;
     let base = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
@@ -462,7 +462,7 @@ async fn a_namespace_that_is_not_there_is_a_refusal_or_is_made() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn what_is_launched_is_looked_for_and_what_is_gone_is_known_to_be() {
     let scene = Scene::new().await;
     let launcher = scene.launcher().await;

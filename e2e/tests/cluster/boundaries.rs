@@ -40,19 +40,19 @@ async fn killed_at_creation(fate: Fate) {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn killed_after_the_claim_and_before_the_creation() {
     killed_at_creation(Fate::LoseRequest).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn killed_after_the_creation_and_before_its_answer() {
     killed_at_creation(Fate::LoseReply).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn killed_after_the_launch_is_recorded() {
     let mut world = World::new(CAP, Duration::from_secs(2)).await;
     for number in 1..=TIMES {
@@ -70,7 +70,7 @@ async fn killed_after_the_launch_is_recorded() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn killed_before_the_acknowledgement() {
     let mut world = World::new(CAP, Duration::from_secs(1)).await;
     for number in 1..=TIMES {

@@ -10,7 +10,7 @@ const CAP: usize = 8;
 const EXECUTIONS: usize = 60;
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn workers_that_are_killed_under_load_lose_nothing_and_keep_the_cap() {
     let mut world = World::new(CAP, Duration::from_millis(300)).await;
     let most = world.watch_the_cap();
@@ -30,7 +30,7 @@ async fn workers_that_are_killed_under_load_lose_nothing_and_keep_the_cap() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_cluster_that_is_away_for_a_minute_is_waited_for() {
     let mut world = World::new(CAP, Duration::from_millis(200)).await;
     let most = world.watch_the_cap();
@@ -52,7 +52,7 @@ async fn a_cluster_that_is_away_for_a_minute_is_waited_for() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn answers_that_are_lost_at_random_change_nothing() {
     let mut world = World::new(CAP, Duration::from_millis(200)).await;
     let most = world.watch_the_cap();

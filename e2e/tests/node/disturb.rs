@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// For many executions, with outages in between.
 const MANY: Duration = Duration::from_secs(240);
 
-/// It succeeded in its first attempt, and its step ran once.
+/// It succeeded in its first attempt, which was granted one start, and its log is whole.
 async fn ran_once(lab: &Lab, id: &str, within: Duration) {
     let execution = lab.ended_within(id, within).await;
     assert_eq!((&execution["state"], &execution["attempt"]), (&json!("succeeded"), &json!(1)), "{execution}");

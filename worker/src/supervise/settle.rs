@@ -186,12 +186,11 @@ pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -
 
 async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let (attempt, why, log) = (late.attempt, late.why, worker.log_of(&late.tenant, late.attempt));
-    if worker.launcher.reach() == Reach::Cluster && worker.launcher.looked_at().is_none() {
+    let is_cluster = worker.launcher.reach() == Reach::Cluster;
+    if is_cluster && worker.launcher.looked_at().is_none() {
         // Whoever has not seen the cluster yet does not know what keeps it. It is found again.
         return Ok(());
     }
-    // Its worker can't see to it. What still runs of it must not meet the next attempt.
-    let is_cluster = worker.launcher.reach() == Reach::Cluster;
     if let (Overdue::Start, Some(begun)) = (why, worker.launcher.begun(attempt)) {
         let start_timeout = worker.settings.launch.start_timeout;
         let mut connection = worker.database.get().await?;
@@ -202,6 +201,7 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
         }
     }
     let explained = worker.launcher.explain(attempt);
+    // Its worker can't see to it. What still runs of it must not meet the next attempt.
     let has_ended = why != Overdue::Lease && !is_cluster || worker.launcher.end_strays(attempt, cause(why)).await;
     // One that has not started can't start any more once this is settled: only its berth is waited for.
     if !has_ended && why != Overdue::Start {

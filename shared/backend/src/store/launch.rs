@@ -134,7 +134,8 @@ struct AbandonedRow {
 const ABANDONED: &str = "
 SELECT a.tenant, a.execution_id, a.attempt, e.timeout_seconds
 FROM attempts a
-JOIN LATERAL (SELECT * FROM executions x WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt
+JOIN LATERAL (SELECT attempt, state, timeout_seconds, cancel_requested_at FROM executions x
+              WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt
 WHERE a.released_at IS NULL AND a.launched_at IS NULL AND a.launch_lease_expires_at < now()
   AND e.state = 'launching' AND e.cancel_requested_at IS NULL
 LIMIT {}";

@@ -1,7 +1,8 @@
 //! The board: a sighting for every attempt of the installation that is to be seen in the cluster, and what of it is news.
 //!
-//! Each end is told once, and what is told is settled and let go, which deletes the Job; when that is gone, it is told, and forgotten. Whoever launched an attempt tells its end at once;
-//! every other worker tells it when its Job is still there a moment later, so that one that died is stood in for by all others.
+//! Each end is told once, and what is told is settled and let go, which deletes the Job; when that is gone, it is told, and forgotten.
+//! Whoever launched an attempt tells its end at once; every other worker tells it when its Job is still there a moment later, so that
+//! one that died is stood in for by all others.
 
 use super::sight::{Container, JobSight, Judgement, PodSight, Sighting};
 use crate::launch::{End, Ended, News, Stage, StopCause};
@@ -123,8 +124,8 @@ impl Board {
         self.entries.get(&attempt)?.sighting.explain()
     }
 
-    pub fn begun(&self, attempt: AttemptId) -> Option<Duration> {
-        self.entries.get(&attempt)?.sighting.job.as_ref()?.begun(Timestamp::now())
+    pub fn begun(&self, attempt: AttemptId, now: Timestamp) -> Option<Duration> {
+        self.entries.get(&attempt)?.sighting.job.as_ref()?.begun(now)
     }
 
     /// Its node is not heard of: nobody can end it, and nobody will see it end.

@@ -83,7 +83,10 @@ pub async fn adopt(
     match tokio::time::timeout(ANSWER_TIMEOUT, api.get_metadata_opt(&name)).await {
         Ok(Ok(Some(found))) if is_ours(&found) => Ok(()),
         Ok(Ok(Some(_))) => Err(LaunchError::Refused {
-            reason: Reason::new("create_rejected", format!("the Job {name} is there and is another installation's")),
+            reason: Reason::new(
+                Reason::CREATE_REJECTED,
+                format!("the Job {name} is there and is another installation's"),
+            ),
             retryable: false,
         }),
         // Without a refusal it was there a moment ago, and its end is seen and told as any other.
@@ -99,11 +102,11 @@ fn refusal(status: &Status) -> Option<LaunchError> {
         Some(LaunchError::Refused { reason: Reason::new(code, status.message.clone()), retryable })
     };
     match status.code {
-        403 if status.message.contains("exceeded quota") => refused("quota_exceeded", true),
-        403 if status.message.contains("denied the request") => refused("create_rejected", false),
-        401 | 403 | 404 => refused("create_rejected", true),
+        403 if status.message.contains("exceeded quota") => refused(Reason::QUOTA_EXCEEDED, true),
+        403 if status.message.contains("denied the request") => refused(Reason::CREATE_REJECTED, false),
+        401 | 403 | 404 => refused(Reason::CREATE_REJECTED, true),
         408 | 409 | 429 => None,
-        400..=499 => refused("create_rejected", false),
+        400..=499 => refused(Reason::CREATE_REJECTED, false),
         _ => None,
     }
 }

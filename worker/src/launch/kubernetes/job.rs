@@ -32,7 +32,7 @@ const DEADLINE_SLACK: Duration = Duration::from_secs(300);
 const TTL: Duration = Duration::from_secs(24 * 3600);
 /// Of Kubernetes: a projected token lives ten minutes at least.
 const SHORTEST_TOKEN: Duration = Duration::from_secs(600);
-/// Of the init container, where the workflow has no more.
+/// Of the init container, unless the template says otherwise: what the workflow may have takes its place.
 const LITTLE_CPU: &str = "50m";
 pub const KUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 
@@ -67,7 +67,7 @@ impl Jobs {
     pub fn of(&self, order: &LaunchOrder, installation: Uuid) -> Result<Job, Reason> {
         let Demand { image, resources } = order.demand.clone().unwrap_or_default();
         let image = image.or_else(|| self.config.workflow_image.clone()).ok_or_else(|| {
-            Reason::new("create_rejected", "the workflow names no image, and WORKFLOW_IMAGE is not set")
+            Reason::new(Reason::CREATE_REJECTED, "the workflow names no image, and WORKFLOW_IMAGE is not set")
         })?;
         let resources = self.resources(&resources);
         let mut job = self.skeleton.clone();
@@ -148,7 +148,7 @@ fn labels_of(order: &LaunchOrder, installation: Uuid) -> BTreeMap<String, String
 }
 
 fn incomplete() -> Reason {
-    Reason::new("create_rejected", "the Job template leaves no container for the attempt")
+    Reason::new(Reason::CREATE_REJECTED, "the Job template leaves no container for the attempt")
 }
 
 /// What selects an installation's Jobs and pods.

@@ -132,7 +132,7 @@ impl KubernetesLauncher {
         let job = self.jobs.of(order, installation).map_err(refused)?;
         if !self.allowed_namespaces.is_empty() && !self.allowed_namespaces.iter().any(|allowed| allowed == place) {
             let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
-            return Err(refused(Reason::new("create_rejected", message)));
+            return Err(refused(Reason::new(Reason::CREATE_REJECTED, message)));
         }
         if let Some(namespaces) = &self.namespaces {
             namespaces.ensure(place, &order.tenant).await?;
@@ -256,7 +256,7 @@ impl Launcher for KubernetesLauncher {
     }
 
     fn begun(&self, attempt: AttemptId) -> Option<Duration> {
-        self.board().begun(attempt)
+        self.board().begun(attempt, clock::wall())
     }
 
     fn held(&self) -> Vec<AttemptId> {

@@ -77,7 +77,7 @@ impl Namespaces {
         made.copied().map_err(|error| match error {
             Error::Api(status) if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) => {
                 let message = format!("the namespace {name} can't be made: {}", status.message);
-                LaunchError::Refused { reason: Reason::new("create_rejected", message), retryable: true }
+                LaunchError::Refused { reason: Reason::new(Reason::CREATE_REJECTED, message), retryable: true }
             }
             error => LaunchError::Unknown(format!("the namespace {name} can't be made: {error}")),
         })

@@ -106,9 +106,7 @@ impl JobSight {
                 .map(|condition| told(condition.reason.as_deref(), condition.message.as_deref())),
         }
     }
-}
 
-impl JobSight {
     /// How long ago its queue admitted it, if it was handed to one.
     pub fn begun(&self, now: Timestamp) -> Option<Duration> {
         let admitted_at = self.started_at.filter(|_| !self.is_suspended);
@@ -209,7 +207,7 @@ impl Sighting {
             return without_pod(message);
         }
         if job.is_suspended {
-            let reason = Reason::new("unschedulable", "its Job is suspended until its queue admits it");
+            let reason = Reason::new(Reason::UNSCHEDULABLE, "its Job is suspended until its queue admits it");
             return Judgement::Waiting { reason, after: MOMENT };
         }
         Judgement::Alive
@@ -223,7 +221,7 @@ impl Sighting {
         if !pod.is_scheduled {
             return match &pod.unschedulable {
                 Some(message) => {
-                    Judgement::Waiting { reason: Reason::new("unschedulable", message.clone()), after: MOMENT }
+                    Judgement::Waiting { reason: Reason::new(Reason::UNSCHEDULABLE, message.clone()), after: MOMENT }
                 }
                 None => Judgement::Alive,
             };
@@ -237,14 +235,15 @@ impl Sighting {
         }
         match &self.no_sandbox {
             Some(message) if is_about_runtime_class(message) => {
-                let reason = Reason::new("runtime_class_missing", message.clone());
+                let reason = Reason::new(Reason::RUNTIME_CLASS_MISSING, message.clone());
                 Judgement::Hopeless { reason, retryable: true, after: PATIENCE }
             }
-            Some(message) => {
-                Judgement::Waiting { reason: Reason::new("sandbox_failed", message.clone()), after: Duration::ZERO }
-            }
+            Some(message) => Judgement::Waiting {
+                reason: Reason::new(Reason::SANDBOX_FAILED, message.clone()),
+                after: Duration::ZERO,
+            },
             None => Judgement::Waiting {
-                reason: Reason::new("image_pulling", "its pod is scheduled and waits for its images and volumes"),
+                reason: Reason::new(Reason::IMAGE_PULLING, "its pod is scheduled and waits for its images and volumes"),
                 after: MOMENT,
             },
         }
@@ -255,7 +254,7 @@ impl Sighting {
         if self.pods.iter().any(|pod| pod.node_is_lost) {
             let told = self.ended_for().map(|reason| reason.message);
             let message = told.unwrap_or_else(|| "its node is not heard of any more".to_owned());
-            return Some(Reason::new("node_lost", message));
+            return Some(Reason::new(Reason::NODE_LOST, message));
         }
         match self.judge(None) {
             Judgement::Waiting { reason, .. } | Judgement::Hopeless { reason, .. } => Some(reason),
@@ -283,8 +282,8 @@ impl Sighting {
             (_, Some(cause)) => End::Stopped(cause),
             (Some(end), None) => end,
             (None, None) => match self.job.as_ref().and_then(|job| job.failed.as_ref()) {
-                Some(message) => End::Unseen(Reason::new("create_rejected", message.clone())),
-                None => End::Unseen(Reason::new("job_deleted", "its Job was deleted while it lived")),
+                Some(message) => End::Unseen(Reason::new(Reason::CREATE_REJECTED, message.clone())),
+                None => End::Unseen(Reason::new(Reason::JOB_DELETED, "its Job was deleted while it lived")),
             },
         }
     }
@@ -299,11 +298,11 @@ impl PodSight {
     fn ended_for(&self) -> Option<Reason> {
         let (reason, message) = self.ended_for.as_ref()?;
         let code = match reason.as_str() {
-            reason if is_node_loss(reason) => "node_lost",
+            reason if is_node_loss(reason) => Reason::NODE_LOST,
             // The kubelet did not take it.
-            reason if reason.starts_with("OutOf") => "unschedulable",
-            "NodeAffinity" | "UnexpectedAdmissionError" | "AdmissionError" => "create_rejected",
-            _ => "evicted",
+            reason if reason.starts_with("OutOf") => Reason::UNSCHEDULABLE,
+            "NodeAffinity" | "UnexpectedAdmissionError" | "AdmissionError" => Reason::CREATE_REJECTED,
+            _ => Reason::EVICTED,
         };
         Some(Reason::new(code, told(Some(reason), Some(message))))
     }
@@ -315,14 +314,14 @@ impl PodSight {
         }
         if let Some(reason) = self.ended_for() {
             // Its node says so when nothing of it runs any more; of a node that is not heard of others say it.
-            let is_certain = self.has_failed && reason.code == "evicted";
+            let is_certain = self.has_failed && reason.code == Reason::EVICTED;
             return Some(if is_certain { End::NotStarted { reason, retryable: true } } else { End::Unseen(reason) });
         }
         match &self.executor {
             Container::Terminated { code, reason, message } if *code != 0 => {
                 let message =
                     format!("the init container ended with status {code} ({})", told(Some(reason), Some(message)));
-                Some(End::NotStarted { reason: Reason::new("container_config_error", message), retryable: true })
+                Some(End::NotStarted { reason: Reason::new(Reason::CONTAINER_CONFIG_ERROR, message), retryable: true })
             }
             _ => None,
         }
@@ -332,17 +331,18 @@ impl PodSight {
 fn attempt_end(code: i32, reason: &str, message: &str, ended_for: Option<Reason>) -> End {
     match (code, reason) {
         (0, _) => End::Reported,
-        (_, "OOMKilled") => {
-            End::Lost(Reason::new("oom_killed", "Kubernetes ended the container: it used more memory than its limit"))
-        }
+        (_, "OOMKilled") => End::Lost(Reason::new(
+            Reason::OOM_KILLED,
+            "Kubernetes ended the container: it used more memory than its limit",
+        )),
         // It never ran: its program could not be started.
         (_, "StartError" | "ContainerCannotRun") => End::NotStarted {
-            reason: Reason::new("container_config_error", told(Some(reason), Some(message))),
+            reason: Reason::new(Reason::CONTAINER_CONFIG_ERROR, told(Some(reason), Some(message))),
             retryable: false,
         },
         _ => match (ended_for, judge_status(Status::Code(code), None, message)) {
             (Some(reason), End::Lost(_)) => End::Lost(reason),
-            (Some(reason), End::NotStarted { reason: own, .. }) if own.code == "executor_stopped" => {
+            (Some(reason), End::NotStarted { reason: own, .. }) if own.code == Reason::EXECUTOR_STOPPED => {
                 End::NotStarted { reason, retryable: true }
             }
             (_, end) => end,
@@ -357,17 +357,17 @@ fn hopeless(code: &str, message: &str, retryable: bool) -> Judgement {
 /// The Job controller can't make a pod.
 fn without_pod(message: &str) -> Judgement {
     if message.contains("exceeded quota") {
-        let reason = Reason::new("quota_exceeded", message.to_owned());
+        let reason = Reason::new(Reason::QUOTA_EXCEEDED, message.to_owned());
         return Judgement::Waiting { reason, after: Duration::ZERO };
     }
     if is_about_runtime_class(message) {
-        return hopeless("runtime_class_missing", message, false);
+        return hopeless(Reason::RUNTIME_CLASS_MISSING, message, false);
     }
     let lower = message.to_ascii_lowercase();
     if ["violates podsecurity", "denied the request", "is invalid"].iter().any(|words| lower.contains(words)) {
-        return hopeless("create_rejected", message, false);
+        return hopeless(Reason::CREATE_REJECTED, message, false);
     }
-    let reason = Reason::new("create_rejected", message.to_owned());
+    let reason = Reason::new(Reason::CREATE_REJECTED, message.to_owned());
     Judgement::Hopeless { reason, retryable: true, after: PATIENCE }
 }
 
@@ -380,19 +380,19 @@ fn is_about_runtime_class(message: &str) -> bool {
 fn stuck(reason: &str, message: &str) -> Option<Judgement> {
     let full = told(Some(reason), Some(message));
     Some(match reason {
-        "ErrImageNeverPull" | "InvalidImageName" => hopeless("image_not_found", &full, false),
+        "ErrImageNeverPull" | "InvalidImageName" => hopeless(Reason::IMAGE_NOT_FOUND, &full, false),
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
             if says_not_found(message) {
-                hopeless("image_not_found", &full, false)
+                hopeless(Reason::IMAGE_NOT_FOUND, &full, false)
             } else {
-                let reason = Reason::new("image_pull_backoff", full);
+                let reason = Reason::new(Reason::IMAGE_PULL_BACKOFF, full);
                 Judgement::Hopeless { reason, retryable: true, after: PATIENCE }
             }
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PreCreateHookError" => {
             // A busy node gets over it; a Secret that is missing stays so.
             let retryable = reason != "CreateContainerConfigError";
-            let reason = Reason::new("container_config_error", full);
+            let reason = Reason::new(Reason::CONTAINER_CONFIG_ERROR, full);
             Judgement::Hopeless { reason, retryable, after: PATIENCE }
         }
         _ => return None,

@@ -10,7 +10,6 @@ use crate::trouble::Complaint;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as Warning, Pod};
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -96,7 +95,7 @@ impl OfAnAttempt for Pod {
             attempt,
             tenant(self),
             &self.namespace().unwrap_or_default(),
-            PodSight::of(self, Timestamp::now()),
+            PodSight::of(self, clock::wall()),
             is_gone,
             now,
         );
