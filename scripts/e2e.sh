@@ -12,22 +12,7 @@ cd "$(dirname "$0")/.."
 . scripts/e2e/release.sh
 . scripts/api.sh
 
-say "tools"
-lab_tools
-lab_begin
-
-say "images"
-engine_up
-build_images
-engine_down
-
-say "cluster"
-lab_up
-load_images
-
-say "helm install"
-install_release
-reach_release
+raise_all
 
 say "the example"
 run_example

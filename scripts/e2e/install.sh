@@ -2,6 +2,23 @@
 
 readonly RELEASE=roadstead NAMESPACE=roadstead JOBS_NAMESPACE=roadstead-jobs
 
+# A lab with Roadstead in it, for as long as the script runs.
+raise_all() {
+  say "tools"
+  lab_tools
+  lab_begin
+  say "images"
+  engine_up
+  build_images
+  engine_down
+  say "cluster"
+  lab_up
+  load_images
+  say "helm install"
+  install_release
+  reach_release
+}
+
 install_release() {
   kubectl create namespace $NAMESPACE
   kubectl label namespace $NAMESPACE pod-security.kubernetes.io/{enforce,warn}=restricted

@@ -39,9 +39,9 @@ lab_packages() {
 }
 
 lab_tools() {
-  [ "$(id -u)" = 0 ] || fail "a real node needs root"
+  local why
+  why=$(scripts/e2e/possible.sh) || fail "$why"
   lab_packages
-  command -v go >/dev/null || fail "Go 1.24 or newer is missing: https://go.dev/dl"
   if ! go version -m "$GO_TOOLS/helm" 2>/dev/null | grep -qE "mod.helm\.sh/helm/v3.$HELM"; then
     note "compiling helm $HELM"
     GOBIN=$GO_TOOLS CGO_ENABLED=0 nice go install -ldflags "-s -w" "helm.sh/helm/v3/cmd/helm@$HELM"

@@ -6,18 +6,7 @@ cd "$(dirname "$0")/../.."
 . scripts/e2e/images.sh
 . scripts/e2e/install.sh
 
-lab_tools
-lab_begin
-say "images"
-engine_up
-build_images
-engine_down
-say "cluster"
-lab_up
-load_images
-say "helm install"
-install_release >/dev/null
-reach_release
+raise_all
 say "the sample \`word-count\`"
 readonly CLI=${CARGO_TARGET_DIR:-target}/release/roadstead
 "$CLI" submit examples/word-count/workflow.yaml --input @examples/word-count/input.json --watch || note "the sample did not succeed"

@@ -10,6 +10,7 @@
 //! Everything here panics with an explanation instead of returning errors: to a test, each of them is a failure.
 
 mod client;
+mod namespace;
 mod node;
 mod process;
 mod programs;
@@ -21,6 +22,7 @@ mod wait;
 mod watchdog;
 
 pub use client::{Answer, Client};
+pub use namespace::JobsNamespace;
 pub use node::{Play, PlayedNode, Seen};
 pub use process::Process;
 pub use programs::programs_folder;

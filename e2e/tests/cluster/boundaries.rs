@@ -13,7 +13,7 @@ const CAP: usize = TIMES;
 /// Lets a worker get as far as its request to create a Job, and kills it there.
 async fn killed_at_creation(fate: Fate) {
     let mut world = World::new(CAP, Duration::from_millis(100)).await;
-    let most = world.watch_the_cap();
+    let most = world.namespace.watch_the_cap();
     for _ in 0..TIMES {
         let (reached, first) = (Arc::new(Notify::new()), AtomicBool::new(true));
         let tell = Arc::clone(&reached);

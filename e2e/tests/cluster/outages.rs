@@ -13,7 +13,7 @@ const EXECUTIONS: usize = 60;
 #[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn workers_that_are_killed_under_load_lose_nothing_and_keep_the_cap() {
     let mut world = World::new(CAP, Duration::from_millis(300)).await;
-    let most = world.watch_the_cap();
+    let most = world.namespace.watch_the_cap();
     for _ in 0..2 {
         world.worker().await;
     }
@@ -33,7 +33,7 @@ async fn workers_that_are_killed_under_load_lose_nothing_and_keep_the_cap() {
 #[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn a_cluster_that_is_away_for_a_minute_is_waited_for() {
     let mut world = World::new(CAP, Duration::from_millis(200)).await;
-    let most = world.watch_the_cap();
+    let most = world.namespace.watch_the_cap();
     world.worker().await;
     let is_away = Arc::new(AtomicBool::new(false));
     let away = Arc::clone(&is_away);
@@ -55,7 +55,7 @@ async fn a_cluster_that_is_away_for_a_minute_is_waited_for() {
 #[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
 async fn answers_that_are_lost_at_random_change_nothing() {
     let mut world = World::new(CAP, Duration::from_millis(200)).await;
-    let most = world.watch_the_cap();
+    let most = world.namespace.watch_the_cap();
     world.door.judge(|method, _| match (method, rand::rng().random_range(0..10)) {
         ("POST" | "DELETE", 0..2) => Fate::LoseReply,
         ("POST" | "DELETE", 2) => Fate::LoseRequest,

@@ -8,15 +8,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{ListParams, PostParams};
+use kube::Client as Cluster;
+use kube::api::ListParams;
 use kube::client::Body;
-use kube::{Api, Client as Cluster};
-use roadstead_testkit::{Client, PATIENCE, Play, PlayedNode, Server, Stack, wait_for};
-use serde_json::{Value, json};
+use roadstead_testkit::{Client, JobsNamespace, PATIENCE, Play, PlayedNode, Server, Stack, wait_for};
+use serde_json::json;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -30,8 +27,7 @@ pub struct World {
     pub node: PlayedNode,
     pub door: Arc<Door>,
     pub redis_door: RedisDoor,
-    pub namespace: String,
-    pub cluster: Cluster,
+    pub namespace: JobsNamespace,
     settings: Vec<(String, String)>,
     _api: Server,
     pub stack: Stack,
@@ -41,20 +37,14 @@ impl World {
     pub async fn new(cap: usize, runs_for: Duration) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::try_default().await.expect("KUBECONFIG names a cluster");
-        let namespace = format!("e2e-{}", uuid::Uuid::new_v4().simple());
-        let object: Namespace = from(
-            json!({"metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}),
-        );
-        Api::all(cluster.clone()).create(&PostParams::default(), &object).await.unwrap();
-        let account: ServiceAccount = from(json!({"metadata": {"name": "roadstead-executor"}}));
-        Api::namespaced(cluster.clone(), &namespace).create(&PostParams::default(), &account).await.unwrap();
+        let namespace = JobsNamespace::create(cluster.clone()).await;
 
         let stack = Stack::new().await;
         let door = Door::open(cluster.clone(), stack.folder().join("kubeconfig")).await;
         let redis_door = RedisDoor::open(&stack.redis.url()).await;
         let settings = [
             ("LAUNCHER", "kubernetes"),
-            ("KUBERNETES_NAMESPACE", &namespace),
+            ("KUBERNETES_NAMESPACE", &namespace.name),
             ("EXECUTOR_IMAGE", "executor:1"),
             ("WORKFLOW_IMAGE", "workflow:1"),
             ("KUBERNETES_RECONCILE_INTERVAL", "2s"),
@@ -65,8 +55,8 @@ impl World {
         let api = settings.iter().fold(stack.api(), |api, (name, value)| api.env(name, value)).start().await;
         let client = api.client(&stack.key("acme", "submit").await);
         let play = Play { api_url: Some(stack.api_url()), runs_for };
-        let node = PlayedNode::start(cluster.clone(), &namespace, play).await;
-        Self { workers: Vec::new(), client, node, door, redis_door, namespace, cluster, settings, _api: api, stack }
+        let node = PlayedNode::start(cluster, &namespace.name, play).await;
+        Self { workers: Vec::new(), client, node, door, redis_door, namespace, settings, _api: api, stack }
     }
 
     /// A worker behind the two doors.
@@ -98,43 +88,10 @@ impl World {
         let seen = self.node.seen();
         assert_eq!(seen.starts.len(), count, "{seen:?}");
         assert!(seen.starts.values().all(|starts| *starts == 1), "nothing is started twice: {seen:?}");
-        self.nothing_is_left().await;
+        self.namespace.is_cleared(&ListParams::default(), PATIENCE).await;
         let open = self.stack.sql_value("SELECT count(*) FROM attempts WHERE released_at IS NULL").await;
         assert_eq!(open, "0", "every berth was given back");
     }
-
-    pub async fn nothing_is_left(&self) {
-        wait_for("no Job and no pod", PATIENCE, async || {
-            let jobs = self.jobs().list_metadata(&ListParams::default()).await.map_err(|e| e.to_string())?.items.len();
-            let pods = Api::<Pod>::namespaced(self.cluster.clone(), &self.namespace);
-            let pods = pods.list_metadata(&ListParams::default()).await.map_err(|e| e.to_string())?.items.len();
-            if jobs + pods == 0 { Ok(()) } else { Err(format!("{jobs} Jobs, {pods} pods")) }
-        })
-        .await;
-    }
-
-    pub fn jobs(&self) -> Api<Job> {
-        Api::namespaced(self.cluster.clone(), &self.namespace)
-    }
-
-    /// Looks at the cluster again and again: how many Jobs there are, whatever their state, at most.
-    pub fn watch_the_cap(&self) -> Arc<AtomicUsize> {
-        let most = Arc::new(AtomicUsize::new(0));
-        let (jobs, seen) = (self.jobs(), Arc::downgrade(&most));
-        tokio::spawn(async move {
-            while let Some(most) = seen.upgrade() {
-                if let Ok(list) = jobs.list_metadata(&ListParams::default()).await {
-                    most.fetch_max(list.items.len(), Ordering::SeqCst);
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        most
-    }
-}
-
-fn from<K: serde::de::DeserializeOwned>(value: Value) -> K {
-    serde_json::from_value(value).unwrap()
 }
 
 /// What becomes of a request to the cluster.

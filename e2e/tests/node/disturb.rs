@@ -1,12 +1,10 @@
 //! Parts of the cluster go and come back, with work running. These tests have the lab to themselves.
 
 use crate::lab::{Lab, RUN, kubelab, script};
-use kube::api::ListParams;
 use roadstead_testkit::wait_for;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// For many executions, with outages in between.
@@ -49,21 +47,6 @@ async fn work_outlives_a_kubelet_that_is_killed_and_comes_back() {
     }
 }
 
-/// Looks at the cluster again and again, while it answers: how many Jobs there are, whatever their state, at most.
-fn watch_the_cap(lab: &Lab) -> Arc<AtomicUsize> {
-    let most = Arc::new(AtomicUsize::new(0));
-    let (jobs, seen) = (lab.jobs(), Arc::downgrade(&most));
-    tokio::spawn(async move {
-        while let Some(most) = seen.upgrade() {
-            if let Ok(list) = jobs.list_metadata(&ListParams::default()).await {
-                most.fetch_max(list.items.len(), Ordering::SeqCst);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    most
-}
-
 #[tokio::test]
 #[ignore = "needs a real node: make e2e"]
 async fn work_outlives_an_api_server_that_is_killed_again_and_again() {
@@ -71,7 +54,7 @@ async fn work_outlives_an_api_server_that_is_killed_again_and_again() {
     // After each, Kubernetes' own parts wait longer before they look again: the third costs a minute.
     const OUTAGES: usize = 2;
     let lab = Lab::new().await;
-    let (cap, most, begun) = (lab.cap().await, watch_the_cap(&lab), Instant::now());
+    let (cap, most, begun) = (lab.cap().await, lab.attempts.watch_the_cap(), Instant::now());
     let mut ids = Vec::new();
     for _ in 0..COUNT {
         ids.push(lab.submit(runs_for(1)).await);

@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client as Cluster};
-use roadstead_testkit::{Client, wait_for};
+use roadstead_testkit::{Client, JobsNamespace, wait_for};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ pub const RUN: Duration = Duration::from_secs(120);
 
 pub struct Lab {
     pub client: Client,
-    pub cluster: Cluster,
     pub namespace: String,
-    pub jobs_namespace: String,
+    /// Where attempts run.
+    pub attempts: JobsNamespace,
 }
 
 pub fn variable(name: &str) -> String {
@@ -36,11 +36,11 @@ pub fn busybox() -> String {
 impl Lab {
     pub async fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = Cluster::try_default().await.expect("KUBECONFIG names the lab");
         Self {
             client: Client::new(&variable("ROADSTEAD_URL"), Some(&variable("ROADSTEAD_API_KEY"))),
-            cluster: Cluster::try_default().await.expect("KUBECONFIG names the lab"),
+            attempts: JobsNamespace::of(cluster, variable("ROADSTEAD_JOBS_NAMESPACE")),
             namespace: variable("ROADSTEAD_NAMESPACE"),
-            jobs_namespace: variable("ROADSTEAD_JOBS_NAMESPACE"),
         }
     }
 
@@ -112,11 +112,11 @@ impl Lab {
     }
 
     pub fn jobs(&self) -> Api<Job> {
-        Api::namespaced(self.cluster.clone(), &self.jobs_namespace)
+        self.attempts.jobs()
     }
 
     pub fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.cluster.clone(), &self.jobs_namespace)
+        self.attempts.pods()
     }
 
     /// The pod of an execution's attempt, once it is there.
@@ -132,12 +132,7 @@ impl Lab {
     /// Nothing of an execution is left in the cluster.
     pub async fn is_cleared(&self, id: &str) {
         let labelled = ListParams::default().labels(&format!("roadstead.dev/execution={id}"));
-        wait_for("its Job and pods to go", RUN, async || {
-            let jobs = self.jobs().list_metadata(&labelled).await.map_err(|error| error.to_string())?.items.len();
-            let pods = self.pods().list_metadata(&labelled).await.map_err(|error| error.to_string())?.items.len();
-            if jobs + pods == 0 { Ok(()) } else { Err(format!("{jobs} Jobs, {pods} pods")) }
-        })
-        .await;
+        self.attempts.is_cleared(&labelled, RUN).await;
     }
 }
 

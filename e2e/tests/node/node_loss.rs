@@ -36,7 +36,7 @@ async fn a_lost_nodes_attempts_are_tried_again_when_nothing_of_them_runs() {
         outside.sees(id, "its start", RUN, |execution| execution["state"] == "running").await;
     }
     wait_for("Kubernetes to know that they run", RUN, async || {
-        let pods = outside.pods().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let pods = outside.namespace.pods().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let phases = pods.items.iter().filter_map(|pod| pod.status.as_ref()?.phase.as_deref());
         if phases.filter(|phase| *phase == "Running").count() == 2 { Ok(()) } else { Err("not yet".to_owned()) }
     })
@@ -46,7 +46,7 @@ async fn a_lost_nodes_attempts_are_tried_again_when_nothing_of_them_runs() {
     kubelab(&["stop", "kubelet", "--signal", "KILL"]).await;
     let begun = Instant::now();
     wait_for("both pods to be evicted", LOSS, async || {
-        let pods = outside.pods().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let pods = outside.namespace.pods().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let going = pods.items.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
         if going == 2 { Ok(()) } else { Err(format!("{going}")) }
     })

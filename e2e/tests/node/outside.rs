@@ -1,12 +1,9 @@
 //! A Roadstead whose own servers are not on the node, so that it outlives it. Its attempts reach it by a way that can be cut.
 
 use crate::lab::variable;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{ListParams, PostParams};
-use kube::{Api, Client as Cluster};
-use roadstead_testkit::{Client, Server, Stack, wait_for};
-use serde::de::DeserializeOwned;
+use kube::Client as Cluster;
+use kube::api::ListParams;
+use roadstead_testkit::{Client, JobsNamespace, Server, Stack, wait_for};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::copy_bidirectional;
@@ -21,8 +18,7 @@ pub struct Outside {
     pub stack: Stack,
     pub to_api: Way,
     pub to_s3: Way,
-    cluster: Cluster,
-    namespace: String,
+    pub namespace: JobsNamespace,
     _servers: [Server; 2],
 }
 
@@ -30,17 +26,13 @@ impl Outside {
     pub async fn new(settings: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::try_default().await.expect("KUBECONFIG names the lab");
-        let namespace = format!("outside-{}", uuid::Uuid::new_v4().simple());
-        let object: Namespace = from(json!({"metadata": {"name": namespace}}));
-        Api::all(cluster.clone()).create(&PostParams::default(), &object).await.unwrap();
-        let account: ServiceAccount = from(json!({"metadata": {"name": "roadstead-executor"}}));
-        Api::namespaced(cluster.clone(), &namespace).create(&PostParams::default(), &account).await.unwrap();
+        let namespace = JobsNamespace::create(cluster).await;
 
         let stack = Stack::new().await;
         let (to_api, to_s3) = (Way::to(&stack.api_url()).await, Way::to(&stack.s3.server().endpoint()).await);
         let settings: Vec<(&str, String)> = [
             ("LAUNCHER", "kubernetes".to_owned()),
-            ("KUBERNETES_NAMESPACE", namespace.clone()),
+            ("KUBERNETES_NAMESPACE", namespace.name.clone()),
             ("EXECUTOR_IMAGE", variable("ROADSTEAD_IMAGE_EXECUTOR")),
             ("API_URL", to_api.url.clone()),
             ("S3_PUBLIC_ENDPOINT", to_s3.url.clone()),
@@ -52,7 +44,7 @@ impl Outside {
         let worker =
             settings.iter().fold(stack.worker(), |worker, (name, value)| worker.env(name, value)).start().await;
         let client = api.client(&stack.key("acme", "submit").await);
-        Self { client, stack, to_api, to_s3, cluster, namespace, _servers: [api, worker] }
+        Self { client, stack, to_api, to_s3, namespace, _servers: [api, worker] }
     }
 
     pub async fn submit(&self, spec: Value) -> String {
@@ -74,30 +66,15 @@ impl Outside {
         page["items"].as_array().unwrap().clone()
     }
 
-    pub fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.cluster.clone(), &self.namespace)
-    }
-
     /// No Job, no pod, and every berth given back.
     pub async fn nothing_is_left(&self, within: Duration) {
-        let jobs = Api::<Job>::namespaced(self.cluster.clone(), &self.namespace);
-        wait_for("no Job, no pod and no berth", within, async || {
-            let all = ListParams::default();
-            let jobs = jobs.list_metadata(&all).await.map_err(|error| error.to_string())?.items.len();
-            let pods = self.pods().list_metadata(&all).await.map_err(|error| error.to_string())?.items.len();
+        self.namespace.is_cleared(&ListParams::default(), within).await;
+        wait_for("no berth", within, async || {
             let berths = self.stack.sql_value("SELECT count(*) FROM attempts WHERE released_at IS NULL").await;
-            if jobs + pods == 0 && berths == "0" {
-                Ok(())
-            } else {
-                Err(format!("{jobs} Jobs, {pods} pods, {berths} berths"))
-            }
+            if berths == "0" { Ok(()) } else { Err(berths) }
         })
         .await;
     }
-}
-
-fn from<K: DeserializeOwned>(value: Value) -> K {
-    serde_json::from_value(value).unwrap()
 }
 
 /// From the node's pods to a server of this machine. While it is cut, nothing passes.
