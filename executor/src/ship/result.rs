@@ -66,7 +66,7 @@ pub async fn examine(path: &Path, limits: &Limits) -> Result<Option<Document>, R
 /// Ships a good document.
 pub async fn ship(store: &Store, document: &Document, limits: &Limits) -> Result<ResultReport, ResultError> {
     let Document { content, sha256, size_bytes } = document;
-    let upload = Upload { object: Object::Result, size_bytes: *size_bytes, sha256: Some(sha256.clone()) };
+    let upload = Upload { object: Object::Result, size_bytes: *size_bytes, sha256: Some(sha256.clone()), whole: false };
     store.put_object(&upload, content).await?;
     let inline = match content {
         Content::Memory(bytes) if *size_bytes <= u64::from(limits.inline_result_bytes) => {

@@ -291,14 +291,14 @@ fn uploads(state: &mut State, base: &str, request: &UploadRequest) -> Response<F
         let key = match &upload.object {
             Object::Log { seq } => format!("log/{seq}"),
             Object::Result => "result.json".to_owned(),
-            Object::Artifact { path } if upload.size_bytes > part_bytes => {
+            Object::Artifact { path } if upload.size_bytes > part_bytes && !upload.whole => {
                 return UploadTarget::Multipart { upload_id: format!("upload of {path}") };
             }
             Object::Artifact { path } => format!("artifacts/{path}"),
         };
-        let sha256 = upload.sha256.clone().expect("a single PUT is signed with its hash");
-        let headers =
-            vec![("x-sha256".to_owned(), sha256), ("content-length".to_owned(), upload.size_bytes.to_string())];
+        assert!(upload.whole || upload.sha256.is_some(), "what is hashed before is signed with its hash");
+        let mut headers = vec![("content-length".to_owned(), upload.size_bytes.to_string())];
+        headers.extend(upload.sha256.clone().map(|sha256| ("x-sha256".to_owned(), sha256)));
         UploadTarget::Put { url: state.url(base, &key), headers }
     });
     let targets = targets.collect();

@@ -9,9 +9,11 @@ use std::fs;
 #[test]
 fn artifacts_of_all_sizes_arrive_whole_with_their_hashes() {
     let script = "cd $ROADSTEAD_ARTIFACTS; mkdir -p d/e empty; : > nothing; echo tiny > 'd/a b.txt'; \
-        head -c 200000 /dev/urandom > d/e/single; head -c 1300000 /dev/urandom > large; cp -r . {dir}/copy";
+        head -c 200000 /dev/urandom > d/e/single; head -c 1300000 /dev/urandom > large; head -c 700000 /dev/urandom > whole; \
+        cp -r . {dir}/copy";
     let scenario = Scenario::new(&sh("a", script, ""), |grant| grant.limits.part_bytes = 300_000);
-    // One part and one single upload fail once; each is tried again with a fresh URL.
+    // One of the large ones breaks off, and goes in parts. Parts and a small one fail once; each is tried again with a fresh URL.
+    scenario.peer.fault("artifacts/large", 1, Fault::Lose);
     scenario.peer.fault("large%232", 1, Fault::Answer(500));
     scenario.peer.fault("large%235", 1, Fault::LoseReply);
     scenario.peer.fault("d/e/single", 1, Fault::Lose);
@@ -19,7 +21,7 @@ fn artifacts_of_all_sizes_arrive_whole_with_their_hashes() {
     assert_eq!(finish.outcome.status, Status::Succeeded);
     let state = scenario.peer.state();
     let paths: Vec<&str> = finish.artifacts.iter().map(|artifact| artifact.path.as_str()).collect();
-    assert_eq!(paths, ["d/a b.txt", "d/e/single", "large", "nothing"]);
+    assert_eq!(paths, ["d/a b.txt", "d/e/single", "large", "nothing", "whole"]);
     for artifact in &finish.artifacts {
         let expected = fs::read(scenario.path("copy").join(&artifact.path)).unwrap();
         assert!(state.objects[&format!("artifacts/{}", artifact.path)] == expected, "{}", artifact.path);
@@ -27,6 +29,7 @@ fn artifacts_of_all_sizes_arrive_whole_with_their_hashes() {
         assert_eq!(artifact.sha256, hex::encode(Sha256::digest(&expected)));
     }
     assert!(state.most_parts_at_once <= 2, "{}", state.most_parts_at_once);
+    assert_eq!((state.count("large%23"), state.count("whole%23")), (5 + 2, 0), "{:?}", state.paths());
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The artifacts: small ones several at a time, large ones in parts, each with its SHA-256.
+//! The artifacts: small ones several at a time, large ones by one PUT or, when that fails, in parts; each with its SHA-256.
 
 mod parts;
 mod walk;
+mod whole;
 
 pub use walk::{WalkError, walk};
 
@@ -10,7 +11,7 @@ use super::chunks::hash_file;
 use super::hash::sha256;
 use super::put::{Content, Store, open};
 use bytes::Bytes;
-use roadstead_domain::attempt::protocol::{Artifact, Object, Upload, UploadRequest};
+use roadstead_domain::attempt::protocol::{Artifact, Object, Upload, UploadRequest, UploadTarget};
 use std::io;
 use std::io::Read;
 use std::path::Path;
@@ -38,7 +39,7 @@ pub async fn ship(store: &Store, root: &Path, found: &[Found], part_bytes: u64) 
         rest = later;
     }
     for found in large {
-        shipped.push(parts::ship(store, root, found, part_bytes).await?);
+        shipped.push(ship_large(store, root, found, part_bytes).await?);
     }
     shipped.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(shipped)
@@ -64,6 +65,7 @@ async fn ship_batch(store: &Store, root: &Path, batch: &[&Found]) -> Result<Vec<
             object: Object::Artifact { path: found.path.clone() },
             size_bytes: found.size_bytes,
             sha256: Some(sha256),
+            whole: false,
         });
     }
     let request = UploadRequest { objects: uploads.clone() };
@@ -91,6 +93,32 @@ async fn ship_batch(store: &Store, root: &Path, batch: &[&Found]) -> Result<Vec<
         sha256: upload.sha256.unwrap_or_default(),
     });
     Ok(shipped.collect())
+}
+
+async fn ship_large(store: &Store, root: &Path, found: &Found, part_bytes: u64) -> Result<Artifact, ShipError> {
+    let artifact = |sha256| Artifact { path: found.path.clone(), size_bytes: found.size_bytes, sha256 };
+    let mut target = ask(store, found, true).await?;
+    if let UploadTarget::Put { url, headers } = &target {
+        match whole::send(store, root, found, url, headers).await {
+            Err(error) if error.is_passing() => target = ask(store, found, false).await?,
+            sent => return sent.map(artifact),
+        }
+    }
+    match target {
+        UploadTarget::Multipart { upload_id } => {
+            parts::send(store, root, found, upload_id, part_bytes).await.map(artifact)
+        }
+        UploadTarget::Put { .. } => Err(ShipError::Store("no parts were granted for a large artifact".into())),
+    }
+}
+
+/// Where a large artifact may be sent.
+async fn ask(store: &Store, found: &Found, whole: bool) -> Result<UploadTarget, ShipError> {
+    let object = Object::Artifact { path: found.path.clone() };
+    let upload = Upload { object, size_bytes: found.size_bytes, sha256: None, whole };
+    let request = UploadRequest { objects: vec![upload] };
+    let grant = store.persevere(|| async { Ok(store.api.uploads(&request).await?) }).await?;
+    grant.targets.into_iter().next().ok_or_else(|| ShipError::Store("no URL was granted".into()))
 }
 
 fn first_error(ended: Option<Result<Result<(), ShipError>, tokio::task::JoinError>>) -> Result<(), ShipError> {

@@ -9,9 +9,7 @@ use crate::ship::ShipError;
 use crate::ship::chunks::{self, Chunks, Stretch};
 use crate::ship::put::{Content, Store, etag, open};
 use bytes::Bytes;
-use roadstead_domain::attempt::protocol::{
-    Artifact, CompleteRequest, Object, PartsRequest, Upload, UploadRequest, UploadTarget,
-};
+use roadstead_domain::attempt::protocol::{CompleteRequest, PartsRequest};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,31 +34,22 @@ struct Multipart<'a> {
     urls: VecDeque<String>,
 }
 
-pub async fn ship(store: &Store, root: &Path, found: &Found, part_bytes: u64) -> Result<Artifact, ShipError> {
+/// Answers the content's SHA-256.
+pub async fn send(
+    store: &Store,
+    root: &Path,
+    found: &Found,
+    upload_id: String,
+    part_bytes: u64,
+) -> Result<String, ShipError> {
     let Found { path, size_bytes } = found;
-    let mut multipart = Multipart {
-        store,
-        file: root.join(path),
-        path,
-        upload_id: begin(store, found).await?,
-        size_bytes: *size_bytes,
-        part_bytes,
-        urls: VecDeque::new(),
-    };
+    let file = root.join(path);
+    let mut multipart =
+        Multipart { store, file, path, upload_id, size_bytes: *size_bytes, part_bytes, urls: VecDeque::new() };
     let (etags, sha256) = multipart.send().await?;
     let request = CompleteRequest { path: path.clone(), upload_id: multipart.upload_id, etags };
     store.persevere(|| async { Ok(store.api.complete(&request).await?) }).await?;
-    Ok(Artifact { path: path.clone(), size_bytes: *size_bytes, sha256 })
-}
-
-async fn begin(store: &Store, found: &Found) -> Result<String, ShipError> {
-    let object = Object::Artifact { path: found.path.clone() };
-    let request = UploadRequest { objects: vec![Upload { object, size_bytes: found.size_bytes, sha256: None }] };
-    let grant = store.persevere(|| async { Ok(store.api.uploads(&request).await?) }).await?;
-    match grant.targets.into_iter().next() {
-        Some(UploadTarget::Multipart { upload_id }) => Ok(upload_id),
-        _ => Err(ShipError::Store("no parts were granted for a large artifact".into())),
-    }
+    Ok(sha256)
 }
 
 impl Multipart<'_> {

@@ -107,6 +107,7 @@ fn as_upload(closed: &Closed) -> (Upload, Content) {
         object: Object::Log { seq: segment.seq },
         size_bytes: segment.size_bytes,
         sha256: Some(sha256.clone()),
+        whole: false,
     };
     let content = match content {
         Kept::Memory(bytes) => Content::Memory(bytes.clone()),

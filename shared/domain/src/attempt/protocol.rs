@@ -135,9 +135,12 @@ pub struct UploadRequest {
 pub struct Upload {
     pub object: Object,
     pub size_bytes: u64,
-    /// Hex SHA-256 of the content. Signed as a header when given; not given for what is sent in parts.
+    /// Hex SHA-256 of the content. Signed as a header when given; not given for what is hashed while it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// An artifact above [`Limits::part_bytes`] is granted as one PUT, if a store takes that much at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
