@@ -148,8 +148,8 @@ impl Attempt {
         };
         shipper.abort();
         if exit != Exit::Undead {
-            // Nothing in it is needed, and whoever started this process may remove it too.
-            let _ = workspace.remove();
+            // Whoever started this process may remove it too.
+            let _ = workspace.retire();
         }
         exit
     }

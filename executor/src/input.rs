@@ -22,10 +22,10 @@ pub enum InputError {
 }
 
 pub async fn lay(input: &Input, workspace: &Workspace, client: &Client) -> Result<(), InputError> {
-    let mut file = workspace.create_input()?;
     match input {
-        Input::Inline(document) => file.write_all(document.get().as_bytes())?,
+        Input::Inline(document) => workspace.lay_input(document.get().as_bytes())?,
         Input::Url { url, size_bytes } => {
+            let file = workspace.create_input()?;
             retry(PATIENCE, |_| true, || async { fetch(client, url, *size_bytes, &file).await }).await?;
         }
     }

@@ -1,6 +1,8 @@
-//! The attempt's folder: made at its start for this user alone, gone at its end.
+//! The attempt's folder: made at its start for this user alone, or a spare one; gone at its end.
 //!
 //! `work/` is the steps' current folder, `artifacts/` what they leave to be kept; the log spool lies beside them, where no step is pointed to.
+
+mod spare;
 
 use roadstead_domain::ids::AttemptId;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub struct Workspace {
+    under: PathBuf,
     root: PathBuf,
     pub work: PathBuf,
     pub artifacts: PathBuf,
@@ -26,41 +29,76 @@ impl Workspace {
     /// Fails when the folder exists: an attempt starts once.
     pub fn create(under: &Path, attempt: AttemptId) -> io::Result<Self> {
         let root = under.join(attempt.to_string());
-        let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
-        if let Err(error) = private(&root) {
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(error);
-            }
-            DirBuilder::new().recursive(true).mode(0o700).create(under)?;
-            private(&root)?;
-        }
         let workspace = Self {
-            work: root.join("work"),
-            artifacts: root.join("artifacts"),
-            input: root.join("input.json"),
+            under: under.to_owned(),
+            work: root.join(spare::WORK),
+            artifacts: root.join(spare::ARTIFACTS),
+            input: root.join(spare::INPUT),
             result: root.join("result.json"),
             spool: root.join("log"),
             root,
         };
-        private(&workspace.work)?;
-        private(&workspace.artifacts)?;
+        if !spare::take(under, &workspace.root)? {
+            workspace.make()?;
+        }
         Ok(workspace)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        if let Err(error) = make_private(&self.root) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.under)?;
+            make_private(&self.root)?;
+        }
+        make_private(&self.work)?;
+        make_private(&self.artifacts)
+    }
+
+    /// Lays a document that is at hand as the input.
+    pub fn lay_input(&self, document: &[u8]) -> io::Result<()> {
+        let lies_there = document == spare::NO_INPUT && self.input.exists();
+        if lies_there { Ok(()) } else { self.create_input()?.write_all(document) }
     }
 
     /// The input file, empty, for writing.
     pub fn create_input(&self) -> io::Result<File> {
-        File::options().write(true).create_new(true).mode(0o600).open(&self.input)
+        let create = || File::options().write(true).create_new(true).mode(0o600).open(&self.input);
+        match create() {
+            // A spare workspace's.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&self.input)?;
+                create()
+            }
+            created => created,
+        }
     }
 
-    /// Removes everything, also what steps made hard to remove.
-    pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_up(&self.root)?;
-                fs::remove_dir_all(&self.root)
-            }
-            result => result,
+    /// Nothing in it is needed any more: it is kept for another attempt when nothing is in it, and removed otherwise.
+    pub fn retire(&self) -> io::Result<()> {
+        // What an attempt leaves that fills nothing else.
+        let _ = fs::remove_file(&self.result);
+        let _ = fs::remove_dir(&self.spool);
+        if fs::symlink_metadata(&self.input).is_ok_and(|input| input.len() != spare::NO_INPUT.len() as u64) {
+            let _ = fs::remove_file(&self.input);
         }
+        if spare::put_away(&self.under, &self.root) { Ok(()) } else { remove_all(&self.root) }
+    }
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(folder)
+}
+
+/// Removes everything, also what steps made hard to remove.
+fn remove_all(root: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(root) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(root)?;
+            fs::remove_dir_all(root)
+        }
+        result => result,
     }
 }
 
@@ -134,7 +172,7 @@ mod tests {
         fs::set_permissions(&stubborn, Permissions::from_mode(0o000)).unwrap();
         open_up(&workspace.root).unwrap();
         assert_eq!(mode(&stubborn), 0o700, "what root needn't open, others must");
-        workspace.remove().unwrap();
+        workspace.retire().unwrap();
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
         assert!(under.path().exists(), "a link is removed, not followed");
     }
