@@ -164,19 +164,22 @@ pub struct Links {
     pub cancel: Link,
 }
 
+const EXECUTIONS: &str = "/v1/executions/";
+
 /// A path below an execution's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Link(ExecutionId, &'static str);
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/v1/executions/{}{}", self.0, self.1)
+        write!(f, "{EXECUTIONS}{}{}", self.0, self.1)
     }
 }
 
 impl Serialize for Link {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut id = uuid::Uuid::encode_buffer();
+        serializer.serialize_str(&[EXECUTIONS, self.0.0.hyphenated().encode_lower(&mut id), self.1].concat())
     }
 }
 

@@ -171,7 +171,7 @@ mod tests {
             }),
             ("others' rights", |w| fs::set_permissions(&w.artifacts, fs::Permissions::from_mode(0o755)).unwrap()),
             ("others' rights to the whole", |w| {
-                fs::set_permissions(&w.root, fs::Permissions::from_mode(0o701)).unwrap()
+                fs::set_permissions(&w.root, fs::Permissions::from_mode(0o701)).unwrap();
             }),
             ("a second name", |w| {
                 w.lay_input(NO_INPUT).unwrap();

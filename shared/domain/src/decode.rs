@@ -36,6 +36,10 @@ impl Errors {
 
 /// Appends a token to a pointer, escaped after RFC 6901 (`~` as `~0`, `/` as `~1`) and cut to a readable length.
 pub fn pointer(parent: &str, token: &str) -> String {
+    // Made for every field that is looked at, mistake or none.
+    if token.len() <= 80 && !token.contains(['~', '/']) {
+        return [parent, "/", token].concat();
+    }
     let short: String = token.chars().take(80).collect();
     format!("{parent}/{}", short.replace('~', "~0").replace('/', "~1"))
 }

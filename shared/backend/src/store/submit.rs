@@ -81,45 +81,57 @@ struct KnownKey {
     execution_ids: Vec<Uuid>,
 }
 
-/// The rows of requests without a key. A column that is empty in every row is sent as an empty array, which `UNNEST` fills up with NULLs.
-const INSERT: &str = "
-INSERT INTO executions (tenant, id, state, priority, workflow, version, spec, input, input_bytes, timeout_seconds,
-                        max_attempts, labels, traceparent, retry_of, created_at, run_at, queued_at, queue_deadline, enqueued)
-SELECT tenant, id, CASE WHEN run_at IS NULL THEN 'queued' ELSE 'scheduled' END, priority, workflow, version, spec, input,
-       input_bytes, timeout_seconds, max_attempts, labels, traceparent, retry_of, created_at, run_at,
-       CASE WHEN run_at IS NULL THEN created_at END, queue_deadline, enqueued AND run_at IS NULL
-FROM UNNEST({}::text[], {}::uuid[], {}::int2[], {}::text[], {}::int[], {}::text[], {}::text[], {}::int8[],
-            {}::int[], {}::int[], {}::jsonb[], {}::text[], {}::uuid[], {}::timestamptz[], {}::timestamptz[],
-            {}::timestamptz[], {}::bool[])
-    AS t (tenant, id, priority, workflow, version, spec, input, input_bytes, timeout_seconds, max_attempts, labels,
-          traceparent, retry_of, created_at, run_at, queue_deadline, enqueued)";
+/// A row an array's element. In a target list, not in `FROM`: there each array would become a table of its own, written and read back. A column that is
+/// empty in every row is sent as an empty array, which is filled up with NULLs.
+macro_rules! rows {
+    ($($more:literal)?) => {
+        concat!(
+            "SELECT unnest({}::text[]) AS tenant, unnest({}::uuid[]) AS id, unnest({}::int2[]) AS priority,
+            unnest({}::text[]) AS workflow, unnest({}::int[]) AS version, unnest({}::text[]) AS spec,
+            unnest({}::text[]) AS input, unnest({}::int8[]) AS input_bytes, unnest({}::int[]) AS timeout_seconds,
+            unnest({}::int[]) AS max_attempts, unnest({}::jsonb[]) AS labels, unnest({}::text[]) AS traceparent,
+            unnest({}::uuid[]) AS retry_of, unnest({}::timestamptz[]) AS created_at, unnest({}::timestamptz[]) AS run_at,
+            unnest({}::timestamptz[]) AS queue_deadline, unnest({}::bool[]) AS enqueued",
+            $($more)?
+        )
+    };
+}
 
-/// The rows of requests of which some have a key. A request goes by its smallest id: `first_id`, which its rows carry if it has a key. One whose key is
-/// taken inserts nothing. Keys come sorted, so that two such statements never wait for each other both ways, and each once.
-const INSERT_KEYED: &str = "
-WITH item AS (
-    SELECT * FROM UNNEST({}::text[], {}::uuid[], {}::int2[], {}::text[], {}::int[], {}::text[], {}::text[], {}::int8[],
-                         {}::int[], {}::int[], {}::jsonb[], {}::text[], {}::uuid[], {}::timestamptz[], {}::timestamptz[],
-                         {}::timestamptz[], {}::bool[], {}::uuid[])
-        AS t (tenant, id, priority, workflow, version, spec, input, input_bytes, timeout_seconds, max_attempts, labels,
-              traceparent, retry_of, created_at, run_at, queue_deadline, enqueued, first_id)
-), kept AS (
-    INSERT INTO idempotency_keys (tenant, key, fingerprint, execution_ids)
-    SELECT r.tenant, r.key, r.fingerprint,
-           CASE WHEN r.executions = 1 THEN ARRAY[r.first_id]
-                ELSE (SELECT array_agg(i.id ORDER BY i.id) FROM item i WHERE i.first_id = r.first_id) END
-    FROM UNNEST({}::text[], {}::text[], {}::bytea[], {}::uuid[], {}::int[]) AS r (tenant, key, fingerprint, first_id, executions)
-    ON CONFLICT DO NOTHING
-    RETURNING execution_ids[1] AS first_id
-), recorded AS (
-    INSERT INTO executions (tenant, id, state, priority, workflow, version, spec, input, input_bytes, timeout_seconds,
-                            max_attempts, labels, traceparent, retry_of, created_at, run_at, queued_at, queue_deadline, enqueued)
-    SELECT tenant, id, CASE WHEN run_at IS NULL THEN 'queued' ELSE 'scheduled' END, priority, workflow, version, spec, input,
-           input_bytes, timeout_seconds, max_attempts, labels, traceparent, retry_of, created_at, run_at,
-           CASE WHEN run_at IS NULL THEN created_at END, queue_deadline, enqueued AND run_at IS NULL
-    FROM item WHERE first_id IS NULL OR first_id IN (SELECT first_id FROM kept)
-)
-SELECT first_id FROM kept";
+macro_rules! insert_from {
+    ($rows:expr) => {
+        concat!(
+            "INSERT INTO executions (tenant, id, state, priority, workflow, version, spec, input, input_bytes, timeout_seconds,
+                         max_attempts, labels, traceparent, retry_of, created_at, run_at, queued_at, queue_deadline, enqueued)
+            SELECT tenant, id, CASE WHEN run_at IS NULL THEN 'queued' ELSE 'scheduled' END, priority, workflow, version, spec, input,
+                   input_bytes, timeout_seconds, max_attempts, labels, traceparent, retry_of, created_at, run_at,
+                   CASE WHEN run_at IS NULL THEN created_at END, queue_deadline, enqueued AND run_at IS NULL
+            FROM (",
+            $rows,
+            ") AS item"
+        )
+    };
+}
+
+/// The rows of requests without a key.
+const INSERT: &str = insert_from!(rows!());
+
+/// The rows of requests of which some have a key. A request goes by its smallest id: `first_id`, which its rows carry if it has a key; the ids of those
+/// with a key come sorted and one request behind the other, each knowing its place among them. One whose key is taken inserts nothing. Keys come sorted,
+/// so that two such statements never wait for each other both ways, and each once.
+const INSERT_KEYED: &str = concat!(
+    "WITH kept AS (
+        INSERT INTO idempotency_keys (tenant, key, fingerprint, execution_ids)
+        SELECT tenant, key, fingerprint, ({}::uuid[])[first:last]
+        FROM (SELECT unnest({}::text[]) AS tenant, unnest({}::text[]) AS key, unnest({}::bytea[]) AS fingerprint,
+                     unnest({}::int[]) AS first, unnest({}::int[]) AS last) AS request
+        ON CONFLICT DO NOTHING
+        RETURNING execution_ids[1] AS first_id
+    ), recorded AS (",
+    insert_from!(rows!(", unnest({}::uuid[]) AS first_id")),
+    " WHERE first_id IS NULL OR first_id IN (SELECT first_id FROM kept)
+    )
+    SELECT first_id FROM kept"
+);
 
 const KNOWN_KEYS: &str = "
 SELECT r.request, k.fingerprint, k.execution_ids
@@ -134,7 +146,7 @@ pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreR
         return Ok(vec![Submitted::Recorded; batch.len()]);
     }
     let kept: Vec<KeptKey> =
-        bind_keys(bind_rows(statement(INSERT_KEYED), batch), batch, &keyed).load(connection).await?;
+        bind_first_ids(bind_rows(bind_keys(statement(INSERT_KEYED), &keyed), batch), batch).load(connection).await?;
     let kept: HashSet<Uuid> = kept.into_iter().map(|row| row.first_id).collect();
     let mut answers: Vec<Option<Submitted>> = batch
         .iter()
@@ -239,18 +251,31 @@ fn bind_rows(statement: Statement, batch: &[Submission]) -> Statement {
         .bind::<Array<Bool>, Vec<bool>>(column!(e => e.enqueued))
 }
 
-fn bind_keys(statement: Statement, batch: &[Submission], keyed: &[(&IdempotencyKey, &Submission)]) -> Statement {
+fn bind_keys(statement: Statement, keyed: &[(&IdempotencyKey, &Submission)]) -> Statement {
+    let (mut ids, mut firsts, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
+    for (_, submission) in keyed {
+        // PostgreSQL counts from 1.
+        firsts.push(ids.len() as i32 + 1);
+        let begin = ids.len();
+        ids.extend(submission.executions.iter().map(|row| row.id.0));
+        ids[begin..].sort_unstable();
+        lasts.push(ids.len() as i32);
+    }
+    statement
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(ids)
+        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(_, s)| s.tenant.clone()).collect())
+        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(key, _)| key.key.clone()).collect())
+        .bind::<Array<Binary>, Vec<Vec<u8>>>(keyed.iter().map(|(key, _)| key.fingerprint.clone()).collect())
+        .bind::<Array<Integer>, Vec<i32>>(firsts)
+        .bind::<Array<Integer>, Vec<i32>>(lasts)
+}
+
+fn bind_first_ids(statement: Statement, batch: &[Submission]) -> Statement {
     let first_ids = batch.iter().flat_map(|s| {
         let first_id = s.idempotency.as_ref().and_then(|_| first_id(s));
         s.executions.iter().map(move |_| first_id)
     });
-    statement
-        .bind::<Array<Nullable<SqlUuid>>, Vec<Option<Uuid>>>(first_ids.collect())
-        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(_, s)| s.tenant.clone()).collect())
-        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(key, _)| key.key.clone()).collect())
-        .bind::<Array<Binary>, Vec<Vec<u8>>>(keyed.iter().map(|(key, _)| key.fingerprint.clone()).collect())
-        .bind::<Array<Nullable<SqlUuid>>, Vec<Option<Uuid>>>(keyed.iter().map(|(_, s)| first_id(s)).collect())
-        .bind::<Array<Integer>, Vec<i32>>(keyed.iter().map(|(_, s)| s.executions.len() as i32).collect())
+    statement.bind::<Array<Nullable<SqlUuid>>, Vec<Option<Uuid>>>(first_ids.collect())
 }
 
 /// A column that most rows leave empty: nothing at all when all do.
