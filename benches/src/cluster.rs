@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
 const JOBS: usize = 1_000;
-/// As many as the launcher has in flight.
+/// As many as the launcher has in flight; and as many that come first, so that connections are open and the namespace is known, as they are to the plain client.
 const IN_FLIGHT: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(300);
 const ROUNDS: usize = 3;
@@ -121,10 +121,12 @@ async fn creations(stack: &Stack, client: &Client, report: &mut Report) -> anyho
         stack.reset().await?;
         let place = Place::make(client, &format!("create-{round}")).await?;
         let pair = Pair::start(stack, &place.name, Some("nobody")).await?;
+        pair.submit(stack, IN_FLIGHT).await?;
+        until("the first Jobs", async || Ok(place.count().await? >= IN_FLIGHT)).await?;
         let before = cpu::seconds(&pair.processes(stack));
         let begun = Instant::now();
         pair.submit(stack, JOBS).await?;
-        until("the Jobs", async || Ok(place.count().await? >= JOBS)).await?;
+        until("the Jobs", async || Ok(place.count().await? >= IN_FLIGHT + JOBS)).await?;
         ours.push(JOBS as f64 / begun.elapsed().as_secs_f64());
         micros = cpu::micros_per_operation(&before, &cpu::seconds(&pair.processes(stack)), JOBS as f64);
         let model = place.one().await?.context("a Job")?;

@@ -3,10 +3,11 @@
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::launch::LaunchError;
+use http::header::{ACCEPT, HeaderValue};
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
-use kube::core::{PartialObjectMeta, Status};
-use kube::{Api, Client, Error, ResourceExt};
+use kube::core::{PartialObjectMeta, Request, Status};
+use kube::{Api, Client, Error, Resource, ResourceExt};
 use roadstead_domain::attempt::placement::{job_name, labels};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
@@ -25,6 +26,11 @@ const DELETION_PATIENCE: Duration = Duration::from_secs(60);
 /// Waits that the API server asks for are kept, up to this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Of a Job that was written only its metadata is answered: what the server would encode, and this worker read, is what it was sent.
+/// (Kubernetes API Concepts, "Metadata-only fetches".)
+const METADATA_ONLY: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+
 /// Creates the Job by `until`, or finds that it is there. `may_exist`: somebody may have asked for it before. `is_seen`: whether it is or was to be seen
 /// in the cluster: it may be over and gone before the request's answer is missed, and must not be made again. `adopt`: [`adopt`] of this Job.
 pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
@@ -35,7 +41,9 @@ pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
     adopt: impl Fn(Option<LaunchError>) -> F,
     until: Instant,
 ) -> Result<(), LaunchError> {
-    let api: Api<Job> = Api::namespaced(client.clone(), job.metadata.namespace.as_deref().unwrap_or_default());
+    let content = serde_json::to_vec(job).map_err(|error| LaunchError::Unknown(error.to_string()))?;
+    let jobs = jobs(job.metadata.namespace.as_deref().unwrap_or_default());
+    let ask = || ask(client, jobs.create(&PostParams::default(), content.clone()));
     let mut backoff = Backoff::default();
     loop {
         if clock::now() >= until {
@@ -44,8 +52,8 @@ pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
         if is_seen() {
             return Ok(());
         }
-        let wait = match tokio::time::timeout(ANSWER_TIMEOUT, api.create(&PostParams::default(), job)).await {
-            Ok(Ok(_)) => return Ok(()),
+        let wait = match tokio::time::timeout(ANSWER_TIMEOUT, ask()).await {
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(Error::Api(status))) if status.code == 409 && status.reason == "AlreadyExists" => {
                 return adopt(None).await;
             }
@@ -66,6 +74,20 @@ pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
         }
         tokio::time::sleep(wait).await;
     }
+}
+
+fn jobs(namespace: &str) -> Request {
+    Request::new(Job::url_path(&(), Some(namespace)))
+}
+
+/// An answer that is no error is not looked at.
+async fn ask(
+    client: &Client,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<(), Error> {
+    let mut request = request.map_err(Error::BuildRequest)?;
+    request.headers_mut().insert(ACCEPT, METADATA_ONLY);
+    client.request_text(request).await.map(drop)
 }
 
 /// Looks whether somebody created it: this worker whose reply was lost, or another whose launch was taken over. `refusal`: what holds if nobody did.
@@ -157,16 +179,16 @@ impl Deleter {
 
 /// Answers whether the Job is deleted, or on its way.
 async fn delete(client: &Client, namespace: &str, name: &str, how: Deletion) -> bool {
-    let api: Api<Job> = Api::namespaced(client.clone(), namespace);
     let policy = match how {
         Deletion::PodsFirst => PropagationPolicy::Foreground,
         Deletion::PodsAfter => PropagationPolicy::Background,
     };
     let params = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() };
+    let ask = || ask(client, jobs(namespace).delete(name, &params));
     let (mut backoff, until) = (Backoff::default(), clock::now() + DELETION_PATIENCE);
     loop {
-        match tokio::time::timeout(ANSWER_TIMEOUT, api.delete(name, &params)).await {
-            Ok(Ok(_)) => return true,
+        match tokio::time::timeout(ANSWER_TIMEOUT, ask()).await {
+            Ok(Ok(())) => return true,
             Ok(Err(Error::Api(status))) if status.code == 404 => return true,
             Ok(Err(Error::Api(status)))
                 if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) =>
