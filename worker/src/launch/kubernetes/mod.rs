@@ -8,6 +8,7 @@ mod board;
 mod client;
 mod job;
 mod namespaces;
+mod seen;
 mod sight;
 mod template;
 mod watch;

@@ -4,6 +4,7 @@
 
 use super::board::{Board, Kind};
 use super::job::selector;
+use super::seen::Seen;
 use super::sight::{JobSight, PodSight};
 use crate::clock;
 use crate::trouble::Complaint;
@@ -70,7 +71,7 @@ trait OfAnAttempt: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned +
     fn put_up(&self, attempt: AttemptId, is_gone: bool, board: &mut Board, now: Instant);
 }
 
-impl OfAnAttempt for Job {
+impl OfAnAttempt for Seen<Job> {
     const KIND: Kind = Kind::Jobs;
 
     fn attempt(&self) -> Option<AttemptId> {
@@ -83,7 +84,7 @@ impl OfAnAttempt for Job {
     }
 }
 
-impl OfAnAttempt for Pod {
+impl OfAnAttempt for Seen<Pod> {
     const KIND: Kind = Kind::Pods;
 
     fn attempt(&self) -> Option<AttemptId> {
@@ -115,12 +116,12 @@ impl Look {
             for kind in [Kind::Jobs, Kind::Pods] {
                 self.lists.set(kind, place.as_deref(), None);
             }
-            tokio::spawn(self.clone().objects::<Job>(
+            tokio::spawn(self.clone().objects::<Seen<Job>>(
                 api(&self.client, place.as_deref()),
                 selector(installation),
                 place.clone(),
             ));
-            tokio::spawn(self.clone().objects::<Pod>(
+            tokio::spawn(self.clone().objects::<Seen<Pod>>(
                 api(&self.client, place.as_deref()),
                 selector(installation),
                 place.clone(),
