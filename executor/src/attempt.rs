@@ -148,7 +148,6 @@ impl Attempt {
         };
         shipper.abort();
         if exit != Exit::Undead {
-            // Whoever started this process may remove it too.
             let _ = workspace.retire();
         }
         exit

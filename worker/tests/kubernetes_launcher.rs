@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// From Kubernetes' showing it to its being told.
 const PROMPT: Duration = Duration::from_secs(5);
 const NODE: &str = "nowhere";
@@ -396,6 +396,8 @@ async fn a_missing_image_fails_the_start_at_once() {
     assert_eq!((not_started(&end), end.stage), (("image_not_found", false), Stage::Doomed), "its pod is still there");
     launcher.let_go(attempt);
     scene.let_go(attempt).await;
+    // The cluster's part, before the launcher's.
+    until("the Job to be collected", async || scene.job(attempt).await.is_none()).await;
     assert_eq!(ended(&launcher).await.stage, Stage::Gone);
 }
 

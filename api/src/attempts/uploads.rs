@@ -94,13 +94,17 @@ async fn target(app: &App, tenant: &str, caller: &Caller, upload: &Upload) -> Re
         Object::Result => layout::result(tenant, caller.attempt),
         Object::Artifact { path } => layout::artifact(tenant, caller.attempt, path),
     };
-    let max_put_bytes = if upload.whole { MAX_PUT_BYTES } else { PART_BYTES };
-    if matches!(upload.object, Object::Artifact { .. }) && upload.size_bytes > max_put_bytes {
+    if goes_in_parts(upload) {
         return Ok(UploadTarget::Multipart { upload_id: app.objects.create_multipart(&key).await? });
     }
     let PresignedPut { url, headers } =
         app.objects.presign_put(&key, upload.size_bytes, upload.sha256.as_deref()).await?;
     Ok(UploadTarget::Put { url, headers })
+}
+
+fn goes_in_parts(upload: &Upload) -> bool {
+    let max_put_bytes = if upload.whole { MAX_PUT_BYTES } else { PART_BYTES };
+    matches!(upload.object, Object::Artifact { .. }) && upload.size_bytes > max_put_bytes
 }
 
 fn check(upload: &Upload, executions: &ExecutionConfig) -> Result<(), String> {
@@ -166,6 +170,15 @@ mod tests {
         assert!(accepted(artifact("a/b.csv"), 100) && !accepted(artifact("a/b.csv"), 101));
         assert!(accepted(Object::Log { seq: 0 }, 1 << 20) && !accepted(Object::Log { seq: 0 }, 1 << 22));
         assert!(!accepted(Object::Log { seq: u32::MAX }, 1));
+    }
+
+    #[test]
+    fn an_artifact_goes_in_parts_when_it_is_large_unless_one_put_is_asked_for_and_can_take_it() {
+        let parts = |object, size_bytes, whole| goes_in_parts(&Upload { object, size_bytes, sha256: None, whole });
+        let artifact = || Object::Artifact { path: "a".into() };
+        assert!(!parts(artifact(), PART_BYTES, false) && parts(artifact(), PART_BYTES + 1, false));
+        assert!(!parts(artifact(), MAX_PUT_BYTES, true) && parts(artifact(), MAX_PUT_BYTES + 1, true));
+        assert!(!parts(Object::Result, PART_BYTES + 1, false));
     }
 
     #[test]

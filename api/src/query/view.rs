@@ -164,22 +164,26 @@ pub struct Links {
     pub cancel: Link,
 }
 
-const EXECUTIONS: &str = "/v1/executions/";
-
 /// A path below an execution's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Link(ExecutionId, &'static str);
 
+impl Link {
+    fn path(self) -> String {
+        let mut id = uuid::Uuid::encode_buffer();
+        ["/v1/executions/", self.0.0.hyphenated().encode_lower(&mut id), self.1].concat()
+    }
+}
+
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{EXECUTIONS}{}{}", self.0, self.1)
+        f.write_str(&self.path())
     }
 }
 
 impl Serialize for Link {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut id = uuid::Uuid::encode_buffer();
-        serializer.serialize_str(&[EXECUTIONS, self.0.0.hyphenated().encode_lower(&mut id), self.1].concat())
+        serializer.serialize_str(&self.path())
     }
 }
 

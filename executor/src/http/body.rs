@@ -42,6 +42,9 @@ impl HttpBody for Body {
                 let chunk = ready!(chunks.poll_next(cx))?;
                 *remaining = remaining.saturating_sub(chunk.len() as u64);
                 progress.made();
+                if *remaining == 0 {
+                    progress.sent();
+                }
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
         }

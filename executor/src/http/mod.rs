@@ -22,6 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Connections kept for another request, over all peers.
 const MAX_IDLE_CONNECTIONS: usize = 4;
@@ -71,7 +72,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Client {
     connector: Connector,
-    idle: Mutex<Vec<(Origin, SendRequest<Body>)>>,
+    idle: Mutex<Vec<(Origin, Connection)>>,
 }
 
 impl Client {
@@ -88,10 +89,10 @@ impl Client {
         max_answer_bytes: usize,
     ) -> Result<Answer, Failure> {
         let exchange = async {
-            let Exchange { origin, sender, response } = self.open(request).await?;
+            let Exchange { origin, connection, response } = self.open(request).await?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, max_answer_bytes).collect().await.map_err(|e| origin.unreachable(e))?;
-            self.keep(origin, sender);
+            self.keep(origin, connection);
             Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         progress.unless_idle(idle, exchange).await
@@ -106,7 +107,7 @@ impl Client {
     ) -> Result<StatusCode, Failure> {
         let progress = Progress::start();
         let exchange = async {
-            let Exchange { origin, sender, mut response } = self.open(request).await?;
+            let Exchange { origin, connection, mut response } = self.open(request).await?;
             while let Some(frame) = response.body_mut().frame().await {
                 progress.made();
                 if let Ok(piece) = frame.map_err(|e| origin.unreachable(e))?.into_data()
@@ -115,7 +116,7 @@ impl Client {
                     sink(&piece)?;
                 }
             }
-            self.keep(origin, sender);
+            self.keep(origin, connection);
             Ok(response.status())
         };
         progress.unless_idle(idle, exchange).await
@@ -125,11 +126,11 @@ impl Client {
     /// the request has not left, it goes over a new one.
     async fn open(&self, mut request: Request<Body>) -> Result<Exchange, Failure> {
         let origin = address(&mut request)?;
-        if let Some(mut sender) = self.kept(&origin)
-            && sender.ready().await.is_ok()
+        if let Some(mut connection) = self.kept(&origin)
+            && connection.sender.ready().await.is_ok()
         {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(Exchange { origin, sender, response }),
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => return Ok(Exchange { origin, connection, response }),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(origin.unreachable(error.error())),
@@ -137,39 +138,47 @@ impl Client {
             }
         }
         let transport = self.connector.open(&origin).await?;
-        let mut sender = handshake(transport).await.map_err(|e| origin.unreachable(e))?;
-        let response = sender.send_request(request).await.map_err(|e| origin.unreachable(describe(&e)))?;
-        Ok(Exchange { origin, sender, response })
+        let mut connection = handshake(transport).await.map_err(|e| origin.unreachable(e))?;
+        let response = connection.sender.send_request(request).await.map_err(|e| origin.unreachable(describe(&e)))?;
+        Ok(Exchange { origin, connection, response })
     }
 
-    fn kept(&self, origin: &Origin) -> Option<SendRequest<Body>> {
+    fn kept(&self, origin: &Origin) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(_, sender)| !sender.is_closed());
+        idle.retain(|(_, connection)| !connection.sender.is_closed());
         let place = idle.iter().position(|(of, _)| of == origin)?;
         Some(idle.swap_remove(place).1)
     }
 
-    fn keep(&self, origin: Origin, sender: SendRequest<Body>) {
+    fn keep(&self, origin: Origin, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE_CONNECTIONS {
-            idle.push((origin, sender));
+            idle.push((origin, connection));
         }
     }
 }
 
+/// Ends when it is dropped: what was given up must not be sent on, nor wait for a silent peer to take it.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Body>,
+    _driver: JoinSet<()>,
+}
+
 struct Exchange {
     origin: Origin,
-    sender: SendRequest<Body>,
+    connection: Connection,
     response: Response<Incoming>,
 }
 
-async fn handshake(transport: Box<dyn Transport>) -> hyper::Result<SendRequest<Body>> {
+async fn handshake(transport: Box<dyn Transport>) -> hyper::Result<Connection> {
     let (sender, connection) = http1::handshake(transport).await?;
-    tokio::spawn(async move {
+    let mut driver = JoinSet::new();
+    driver.spawn(async move {
         // Whoever waits for an answer on this connection is told of its end there.
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(Connection { sender, _driver: driver })
 }
 
 /// Turns an absolute URL into the origin and what stands in the request line.

@@ -4,20 +4,24 @@ use super::Failure;
 use crate::clock;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+
+/// What a server may do with a long body that it has whole, before it answers.
+const ANSWER_PATIENCE: Duration = Duration::from_mins(5);
 
 /// When a transfer last moved. Clones speak of the same transfer.
 #[derive(Clone, Debug)]
 pub struct Progress {
     began: Instant,
     moved_after_ms: Arc<AtomicU64>,
+    is_sent: Arc<AtomicBool>,
 }
 
 impl Progress {
     pub fn start() -> Self {
-        Self { began: clock::now(), moved_after_ms: Arc::new(AtomicU64::new(0)) }
+        Self { began: clock::now(), moved_after_ms: Arc::default(), is_sent: Arc::default() }
     }
 
     pub fn made(&self) {
@@ -25,24 +29,30 @@ impl Progress {
         self.moved_after_ms.store(after, Ordering::Relaxed);
     }
 
+    /// The last of a long body is out.
+    pub fn sent(&self) {
+        self.is_sent.store(true, Ordering::Relaxed);
+    }
+
     fn moved_at(&self) -> Instant {
         self.began + Duration::from_millis(self.moved_after_ms.load(Ordering::Relaxed))
     }
 
-    /// Runs a transfer until it is over or has not moved for `idle`.
+    /// Runs a transfer until it is over or has not moved for `idle`; for longer when only the answer is missing.
     pub async fn unless_idle<T>(
         &self,
         idle: Duration,
         transfer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let mut transfer = pin!(transfer);
+        let patience = || if self.is_sent.load(Ordering::Relaxed) { idle.max(ANSWER_PATIENCE) } else { idle };
         loop {
-            let limit = self.moved_at() + idle;
+            let limit = self.moved_at() + patience();
             tokio::select! {
                 result = &mut transfer => return result,
                 () = sleep_until(limit) => {
-                    if self.moved_at() + idle <= clock::now() {
-                        return Err(Failure::Unreachable(format!("no progress for {} s", idle.as_secs_f32())));
+                    if self.moved_at() + patience() <= clock::now() {
+                        return Err(Failure::Unreachable(format!("no progress for {} s", patience().as_secs_f32())));
                     }
                 }
             }
@@ -71,5 +81,11 @@ mod tests {
             Progress::start().unless_idle(Duration::from_secs(10), std::future::pending::<Result<(), _>>()).await;
         assert!(matches!(silent, Err(Failure::Unreachable(_))));
         assert_eq!(clock::now() - before, Duration::from_secs(10));
+
+        let (progress, before) = (Progress::start(), clock::now());
+        progress.sent();
+        let unanswered = progress.unless_idle(Duration::from_secs(10), std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(unanswered, Err(Failure::Unreachable(_))));
+        assert_eq!(clock::now() - before, ANSWER_PATIENCE);
     }
 }

@@ -3,16 +3,20 @@
 //! ext4 gives the inode of what was deleted to nobody for a minute or more, and looks at each such inode on its way to a free one
 //! (`recently_deleted` in Linux' fs/ext4/ialloc.c): where many short attempts make and remove folders, each takes longer than the one before.
 //!
-//! Invariant: what is handed on holds nothing of anybody's, neither content nor rights nor attributes. It is looked through when it is put
-//! away, and again when it is taken, because steps of the same user may have come by.
+//! Invariant: what is handed on holds nothing of anybody's: no content, no space, no rights, no attributes. It is looked through when it
+//! is put away, and again when it is taken, because steps of the same user may have come by.
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, flistxattr_query, fstat, openat, renameat_with};
+use rustix::fs::{
+    CWD, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, Stat, flistxattr_query, fstat, ioctl_getflags, openat,
+    renameat_with,
+};
 use rustix::io::{Errno, read};
 use rustix::process::geteuid;
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::SystemTime;
 
 const SPARES: &str = ".spare";
 pub const WORK: &str = "work";
@@ -21,12 +25,27 @@ pub const INPUT: &str = "input.json";
 /// What an execution without input finds as its input.
 pub const NO_INPUT: &[u8] = b"null";
 
+/// How ext4 stores a file or folder: extents, or within the inode (`FS_EXTENT_FL`, `FS_INLINE_DATA_FL` in Linux' uapi/linux/fs.h). Any other flag is
+/// somebody's wish, and what is made in a folder inherits it.
+const STORAGE_FLAGS: IFlags = IFlags::from_bits_retain(0x0008_0000 | 0x1000_0000);
+
+/// What `st_blocks` counts (stat(3type)).
+const STAT_BLOCK_BYTES: i64 = 512;
+
 /// Makes a spare one `root`, which is below `under`. `false`: there is none.
 pub fn take(under: &Path, root: &Path) -> io::Result<bool> {
-    let Ok(spares) = fs::read_dir(under.join(SPARES)) else { return Ok(false) };
-    for spare in spares {
-        match renameat_with(CWD, spare?.path(), CWD, root, RenameFlags::NOREPLACE) {
-            Ok(()) if is_blank(root) => return Ok(true),
+    let Ok(spares) = open(CWD, under.join(SPARES), OFlags::DIRECTORY) else { return Ok(false) };
+    for spare in entries(&spares)? {
+        let name = spare?.file_name().to_owned();
+        if !is_blank(&spares, name.as_c_str()) {
+            continue;
+        }
+        match renameat_with(&spares, name.as_c_str(), CWD, root, RenameFlags::NOREPLACE) {
+            Ok(()) if is_blank(CWD, root) => {
+                // It is as young as its attempt: whoever clears away what is old goes by that.
+                File::open(root)?.set_modified(SystemTime::now())?;
+                return Ok(true);
+            }
             Ok(()) => super::remove_all(root)?,
             Err(Errno::EXIST) => return Err(Errno::EXIST.into()),
             // Another attempt took it.
@@ -40,16 +59,19 @@ pub fn take(under: &Path, root: &Path) -> io::Result<bool> {
 
 /// Keeps `root` for another attempt. `false`: it is not blank, or can't be kept.
 pub fn put_away(under: &Path, root: &Path) -> bool {
-    let (true, Some(name)) = (is_blank(root), root.file_name()) else { return false };
+    let (true, Some(name)) = (is_blank(CWD, root), root.file_name()) else { return false };
     let spares = under.join(SPARES);
-    let keep = || renameat_with(CWD, root, CWD, spares.join(name), RenameFlags::NOREPLACE).is_ok();
-    keep() || (super::make_private(&spares).is_ok() && keep())
+    let keep = || {
+        let spares = open(CWD, &spares, OFlags::DIRECTORY)?;
+        renameat_with(CWD, root, spares, name, RenameFlags::NOREPLACE)
+    };
+    keep().is_ok() || (super::make_private(&spares).is_ok() && keep().is_ok())
 }
 
 /// Two empty folders, and perhaps the input that says nothing.
-fn is_blank(root: &Path) -> bool {
+fn is_blank(at: impl AsFd, root: impl rustix::path::Arg) -> bool {
     let look = || {
-        let root = open(CWD, root)?;
+        let root = open(at, root, OFlags::empty())?;
         if !is_private(&root, FileType::Directory)? {
             return Ok(false);
         }
@@ -59,11 +81,11 @@ fn is_blank(root: &Path) -> bool {
             let blank = match entry.file_name().to_bytes() {
                 name if name == WORK.as_bytes() || name == ARTIFACTS.as_bytes() => {
                     folders += 1;
-                    let folder = open(&root, entry.file_name())?;
+                    let folder = open(&root, entry.file_name(), OFlags::empty())?;
                     is_private(&folder, FileType::Directory)? && entries(&folder)?.next().is_none()
                 }
                 name if name == INPUT.as_bytes() => {
-                    let file = open(&root, entry.file_name())?;
+                    let file = open(&root, entry.file_name(), OFlags::empty())?;
                     is_private(&file, FileType::RegularFile)? && holds(&file, NO_INPUT)?
                 }
                 _ => false,
@@ -78,20 +100,24 @@ fn is_blank(root: &Path) -> bool {
 }
 
 /// Never through a link, and never a pipe that would wait for a writer.
-fn open(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
-    openat(at, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+fn open(at: impl AsFd, name: impl rustix::path::Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(at, name, flags, Mode::empty())
 }
 
-/// This user's own, for nobody else, under one name, and without attributes, of which access control lists are some.
+/// This user's own, for nobody else, under one name, as small as it was made, and without attributes, of which access control lists are some.
 fn is_private(file: &OwnedFd, kind: FileType) -> rustix::io::Result<bool> {
-    let Stat { st_mode, st_uid, st_nlink, .. } = fstat(file)?;
+    let Stat { st_mode, st_uid, st_nlink, st_blocks, st_blksize, .. } = fstat(file)?;
     let is_folder = kind == FileType::Directory;
     let mode = if is_folder { Mode::RWXU } else { Mode::RUSR | Mode::WUSR };
     Ok(FileType::from_raw_mode(st_mode) == kind
         && Mode::from_raw_mode(st_mode) == mode
         && st_uid == geteuid().as_raw()
         && (is_folder || st_nlink == 1)
-        && !matches!(flistxattr_query(file), Ok(1..)))
+        && st_blocks * STAT_BLOCK_BYTES <= st_blksize
+        && !matches!(flistxattr_query(file), Ok(1..))
+        // Not every file system has flags.
+        && ioctl_getflags(file).map_or(true, |flags| flags.difference(STORAGE_FLAGS).is_empty()))
 }
 
 fn entries(folder: &OwnedFd) -> rustix::io::Result<impl Iterator<Item = rustix::io::Result<rustix::fs::DirEntry>>> {
@@ -111,6 +137,7 @@ mod tests {
     use super::super::Workspace;
     use super::*;
     use roadstead_domain::ids::{AttemptId, ExecutionId};
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn attempt() -> AttemptId {
@@ -160,7 +187,7 @@ mod tests {
     #[test]
     fn what_an_attempt_left_or_changed_is_neither_kept_nor_taken() {
         type Leave = fn(&Workspace);
-        let ways: [(&str, Leave); 9] = [
+        let ways: [(&str, Leave); 11] = [
             ("a file in its folder", |w| fs::write(w.work.join("x"), "").unwrap()),
             ("an artifact", |w| fs::create_dir(w.artifacts.join("x")).unwrap()),
             ("something else", |w| fs::write(w.root.join("x"), "").unwrap()),
@@ -177,27 +204,53 @@ mod tests {
                 w.lay_input(NO_INPUT).unwrap();
                 fs::hard_link(&w.input, w.root.with_extension("second")).unwrap();
             }),
+            ("a file for the whole", |w| {
+                super::super::remove_all(&w.root).unwrap();
+                fs::write(&w.root, "").unwrap();
+            }),
+            ("space", |w| {
+                w.lay_input(NO_INPUT).unwrap();
+                let input = File::options().write(true).open(&w.input).unwrap();
+                rustix::fs::fallocate(input, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 1 << 20).unwrap();
+            }),
             ("a link for the input", |w| symlink("/etc", &w.input).unwrap()),
         ];
         for (what, leave) in ways {
             let under = tempfile::tempdir().unwrap();
             let workspace = Workspace::create(under.path(), attempt()).unwrap();
             leave(&workspace);
-            assert!(!is_blank(&workspace.root), "{what}");
+            assert!(!is_blank(CWD, &workspace.root), "{what}");
 
             // As if steps of another attempt had put it there.
             let spares = under.path().join(SPARES);
             fs::create_dir(&spares).unwrap();
             fs::rename(&workspace.root, spares.join("planted")).unwrap();
             let next = Workspace::create(under.path(), attempt()).unwrap();
-            assert!(is_blank(&next.root), "{what}");
-            assert_eq!(names(&spares), [""; 0], "{what}");
+            assert!(is_blank(CWD, &next.root), "{what}");
+            assert_eq!(names(&spares), ["planted"], "{what}");
 
             leave(&next);
-            next.retire().unwrap();
-            assert_eq!(names(&spares), [""; 0], "{what}");
-            assert!(!next.root.exists(), "{what}");
+            let retired = next.retire();
+            assert_eq!(names(&spares), ["planted"], "{what}");
+            assert!(retired.is_err() || !next.root.exists(), "{what}");
         }
+    }
+
+    #[test]
+    fn it_is_as_young_as_its_attempt_and_not_taken_through_a_link() {
+        let under = tempfile::tempdir().unwrap();
+        let first = Workspace::create(under.path(), attempt()).unwrap();
+        let old = SystemTime::now() - std::time::Duration::from_secs(3600);
+        File::open(&first.root).unwrap().set_modified(old).unwrap();
+        first.retire().unwrap();
+        let second = Workspace::create(under.path(), attempt()).unwrap();
+        assert!(second.root.metadata().unwrap().modified().unwrap() > old + std::time::Duration::from_secs(60));
+
+        second.retire().unwrap();
+        fs::rename(under.path().join(SPARES), under.path().join("elsewhere")).unwrap();
+        symlink("elsewhere", under.path().join(SPARES)).unwrap();
+        Workspace::create(under.path(), attempt()).unwrap();
+        assert_eq!(names(&under.path().join("elsewhere")).len(), 1);
     }
 
     #[test]
@@ -206,6 +259,6 @@ mod tests {
         let workspace = Workspace::create(under.path(), attempt()).unwrap();
         let set = rustix::fs::setxattr(&workspace.work, "user.left", b"x", rustix::fs::XattrFlags::empty());
         // A file system without attributes holds none.
-        assert_eq!(is_blank(&workspace.root), set.is_err());
+        assert_eq!(is_blank(CWD, &workspace.root), set.is_err());
     }
 }

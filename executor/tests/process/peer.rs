@@ -284,6 +284,9 @@ fn after_start(state: &mut State, base: &str, operation: &str, body: &[u8]) -> R
     }
 }
 
+/// What this store takes in one PUT.
+const MAX_PUT_BYTES: u64 = 2_000_000;
+
 fn uploads(state: &mut State, base: &str, request: &UploadRequest) -> Response<Full<Bytes>> {
     assert!(request.objects.len() <= 64);
     let part_bytes = state.grant.as_ref().unwrap().limits.part_bytes;
@@ -291,7 +294,7 @@ fn uploads(state: &mut State, base: &str, request: &UploadRequest) -> Response<F
         let key = match &upload.object {
             Object::Log { seq } => format!("log/{seq}"),
             Object::Result => "result.json".to_owned(),
-            Object::Artifact { path } if upload.size_bytes > part_bytes && !upload.whole => {
+            Object::Artifact { path } if upload.size_bytes > if upload.whole { MAX_PUT_BYTES } else { part_bytes } => {
                 return UploadTarget::Multipart { upload_id: format!("upload of {path}") };
             }
             Object::Artifact { path } => format!("artifacts/{path}"),

@@ -10,6 +10,7 @@ use std::fs;
 fn artifacts_of_all_sizes_arrive_whole_with_their_hashes() {
     let script = "cd $ROADSTEAD_ARTIFACTS; mkdir -p d/e empty; : > nothing; echo tiny > 'd/a b.txt'; \
         head -c 200000 /dev/urandom > d/e/single; head -c 1300000 /dev/urandom > large; head -c 700000 /dev/urandom > whole; \
+        head -c 2100000 /dev/urandom > vast; \
         cp -r . {dir}/copy";
     let scenario = Scenario::new(&sh("a", script, ""), |grant| grant.limits.part_bytes = 300_000);
     // One of the large ones breaks off, and goes in parts. Parts and a small one fail once; each is tried again with a fresh URL.
@@ -21,7 +22,7 @@ fn artifacts_of_all_sizes_arrive_whole_with_their_hashes() {
     assert_eq!(finish.outcome.status, Status::Succeeded);
     let state = scenario.peer.state();
     let paths: Vec<&str> = finish.artifacts.iter().map(|artifact| artifact.path.as_str()).collect();
-    assert_eq!(paths, ["d/a b.txt", "d/e/single", "large", "nothing", "whole"]);
+    assert_eq!(paths, ["d/a b.txt", "d/e/single", "large", "nothing", "vast", "whole"]);
     for artifact in &finish.artifacts {
         let expected = fs::read(scenario.path("copy").join(&artifact.path)).unwrap();
         assert!(state.objects[&format!("artifacts/{}", artifact.path)] == expected, "{}", artifact.path);
@@ -30,6 +31,7 @@ fn artifacts_of_all_sizes_arrive_whole_with_their_hashes() {
     }
     assert!(state.most_parts_at_once <= 2, "{}", state.most_parts_at_once);
     assert_eq!((state.count("large%23"), state.count("whole%23")), (5 + 2, 0), "{:?}", state.paths());
+    assert_eq!((state.count("artifacts/whole"), state.count("vast%23"), state.count("artifacts/vast")), (1, 7, 7));
 }
 
 #[test]

@@ -81,7 +81,7 @@ async fn any_name_survives_the_way_to_s3_and_back() {
 }
 
 #[tokio::test]
-async fn an_empty_artifact_and_one_that_is_sent_in_parts_arrive_whole() {
+async fn an_empty_artifact_and_a_large_one_arrive_whole() {
     let scene = Scene::new().await;
     let script = "cd $ROADSTEAD_ARTIFACTS; : > empty; seq 6000000 > large";
     let execution = scene.succeed(script).await;

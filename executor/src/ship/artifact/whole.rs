@@ -24,11 +24,6 @@ pub async fn send(
     let (chunks, hash) = chunks::read_and_hash(stretch);
     let progress = Progress::start();
     let body = Body::Streamed { chunks, remaining: found.size_bytes, progress: progress.clone() };
-    let put = store.put_body(url, headers, body, &progress).await;
-    match hash.await.map_err(io::Error::other).flatten() {
-        // Nobody took what was read: the PUT knows why.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => put.and(Err(ShipError::Unreadable { path, error })),
-        Err(error) => Err(ShipError::Unreadable { path, error }),
-        Ok(sha256) => put.map(|_| sha256),
-    }
+    store.put_body(url, headers, body, &progress).await?;
+    hash.await.map_err(io::Error::other).flatten().map_err(|error| ShipError::Unreadable { path, error })
 }

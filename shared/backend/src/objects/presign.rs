@@ -1,7 +1,7 @@
 //! Presigned URLs: minted late, one per object, for as long as the configuration says.
 //!
 //! A presigned URL is a credential of whoever holds it: it works any number of times until it expires, and a PUT overwrites. So a PUT's length
-//! and checksum are signed as headers (servers ignore them in the query), and no URL is ever logged. It is always the public endpoint's.
+//! and, where it is known before, its checksum are signed as headers (servers ignore them in the query), and no URL is ever logged. It is always the public endpoint's.
 //! Signed by a web identity, a URL ends with the keys that signed it, whatever its own expiry says.
 
 use super::fault::Fault;

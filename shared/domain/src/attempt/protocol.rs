@@ -20,7 +20,7 @@ pub struct Bootstrap {
     pub api_url: String,
     /// Proves that this process is the launched attempt; good for one `start`.
     pub credential: String,
-    /// Folder under which the attempt makes its workspace, and which it leaves empty.
+    /// Folder under which the attempt makes its workspace, and keeps it for others when it was left blank.
     pub workspace_root: String,
 }
 
@@ -71,7 +71,7 @@ pub struct Limits {
     pub inline_result_bytes: u32,
     pub max_artifacts: u32,
     pub max_artifact_bytes: u64,
-    /// Artifacts above this size are sent in parts of this size.
+    /// Artifacts up to this size are hashed before they are sent; what is sent in parts, is in parts of this size.
     pub part_bytes: u64,
 }
 

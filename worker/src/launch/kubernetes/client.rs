@@ -43,7 +43,7 @@ pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
 ) -> Result<(), LaunchError> {
     let content = serde_json::to_vec(job).map_err(|error| LaunchError::Unknown(error.to_string()))?;
     let jobs = jobs(job.metadata.namespace.as_deref().unwrap_or_default());
-    let ask = || ask(client, jobs.create(&PostParams::default(), content.clone()));
+    let try_once = || ask(client, jobs.create(&PostParams::default(), content.clone()));
     let mut backoff = Backoff::default();
     loop {
         if clock::now() >= until {
@@ -52,7 +52,7 @@ pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
         if is_seen() {
             return Ok(());
         }
-        let wait = match tokio::time::timeout(ANSWER_TIMEOUT, ask()).await {
+        let wait = match tokio::time::timeout(ANSWER_TIMEOUT, try_once()).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(Error::Api(status))) if status.code == 409 && status.reason == "AlreadyExists" => {
                 return adopt(None).await;
@@ -184,10 +184,10 @@ async fn delete(client: &Client, namespace: &str, name: &str, how: Deletion) -> 
         Deletion::PodsAfter => PropagationPolicy::Background,
     };
     let params = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() };
-    let ask = || ask(client, jobs(namespace).delete(name, &params));
+    let try_once = || ask(client, jobs(namespace).delete(name, &params));
     let (mut backoff, until) = (Backoff::default(), clock::now() + DELETION_PATIENCE);
     loop {
-        match tokio::time::timeout(ANSWER_TIMEOUT, ask()).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, try_once()).await {
             Ok(Ok(())) => return true,
             Ok(Err(Error::Api(status))) if status.code == 404 => return true,
             Ok(Err(Error::Api(status)))

@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+const DOOMED: &str = "doomed";
+
 /// Workspaces below `root` that nobody has touched for `age`, with the attempts that they are of.
 pub async fn leftovers(root: PathBuf, age: Duration) -> io::Result<Vec<(AttemptId, PathBuf)>> {
     unblocked(move || {
@@ -21,7 +23,7 @@ pub async fn leftovers(root: PathBuf, age: Duration) -> io::Result<Vec<(AttemptI
         };
         let attempt = |entry: io::Result<fs::DirEntry>| {
             let entry = entry.ok()?;
-            let attempt = attempt_in(entry.file_name().to_str()?)?;
+            let attempt = attempt_in(Path::new(&entry.file_name()).with_extension("").to_str()?)?;
             old(&entry.path())?.then_some((attempt, entry.path()))
         };
         Ok(folders.filter_map(attempt).collect())
@@ -35,9 +37,15 @@ fn attempt_in(name: &str) -> Option<AttemptId> {
     Some(AttemptId { execution_id: execution.parse().ok()?, attempt: attempt.parse().ok()? })
 }
 
-/// Removes a workspace, also what steps made hard to remove. One that is not there is removed.
+/// Removes a workspace, also what steps made hard to remove. One that is not there is removed. Its executor may be putting it away for another attempt
+/// meanwhile: whoever renames it has it.
 pub async fn remove(folder: PathBuf) -> io::Result<()> {
     unblocked(move || {
+        let folder = match fs::rename(&folder, doomed(&folder)) {
+            Ok(()) => doomed(&folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let removed = match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 open_up(&folder)?;
@@ -51,6 +59,15 @@ pub async fn remove(folder: PathBuf) -> io::Result<()> {
         }
     })
     .await
+}
+
+/// What a workspace is called while it is removed: still its attempt's, should this end in the middle.
+fn doomed(folder: &Path) -> PathBuf {
+    if folder.extension().is_some_and(|extension| extension == DOOMED) {
+        folder.to_owned()
+    } else {
+        folder.with_extension(DOOMED)
+    }
 }
 
 /// Gives the owner all rights on every folder, without following a link. Without recursion: steps choose the depth.
@@ -94,7 +111,13 @@ mod tests {
         fs::write(folder.join("closed/file"), "x").unwrap();
         fs::set_permissions(folder.join("closed"), Permissions::from_mode(0o000)).unwrap();
         remove(folder.clone()).await.unwrap();
-        assert!(!folder.exists());
-        remove(folder).await.unwrap();
+        assert!(!folder.exists() && !doomed(&folder).exists());
+        remove(folder.clone()).await.unwrap();
+
+        fs::create_dir(doomed(&folder)).unwrap();
+        let found = leftovers(root.path().to_owned(), Duration::ZERO).await.unwrap();
+        assert_eq!(found, [(attempt, doomed(&folder))], "somebody ended in the middle");
+        remove(doomed(&folder)).await.unwrap();
+        assert!(!doomed(&folder).exists());
     }
 }
