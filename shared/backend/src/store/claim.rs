@@ -101,7 +101,7 @@ WITH wanted AS (
     ORDER BY place LIMIT GREATEST(0, {}::int8 - (SELECT COALESCE(sum(live), 0) FROM live))
 ), claimed AS (
     UPDATE executions e SET state = {}, attempt = e.attempt + 1
-    FROM chosen c WHERE e.tenant = c.tenant AND e.id = c.id AND e.state = {}
+    FROM chosen c WHERE e.tenant = ANY(ARRAY[c.tenant]) AND e.id = c.id AND e.state = {}
     RETURNING e.tenant, e.id, e.attempt, e.timeout_seconds, c.launch_hash
 ), opened AS (
     INSERT INTO attempts (execution_id, attempt, tenant, launch_hash, worker, launch_lease_expires_at, start_deadline)

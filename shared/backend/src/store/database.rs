@@ -179,6 +179,11 @@ pub async fn is_migrated(config: &PostgresConfig) -> anyhow::Result<bool> {
 /// Every statement of the store goes from keys to rows through an index, and is planned once. The planner is told so: what costs is a row that is looked
 /// at, and joins are nested loops. Left to itself it reads whole tables as long as its statistics are those of the nearly empty tables that an
 /// installation begins with, and keeps such a plan while they grow; and it plans some statements anew at every call.
+///
+/// A table that was analyzed when it held a row or none it still goes through whole, by a join's other way round, where an index has its rows in an order
+/// that the join could use. So where rows are joined by their key, the key's first column is compared by `= ANY(ARRAY[…])`, which is no order: then there
+/// is one way left, from what is asked for to its row. A row that is found by what another row says is looked up by a subquery of its own (`OFFSET 0`
+/// keeps it one).
 const PLANNING: &str =
     "SET jit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
     SET enable_mergejoin = off; SET cpu_tuple_cost = 1; SET random_page_cost = 0.01";

@@ -18,7 +18,7 @@ WITH explained AS (
 )
 UPDATE executions e SET reason_code = x.reason_code, reason_message = x.reason_message
 FROM explained x
-WHERE e.tenant = x.tenant AND e.id = x.execution_id AND e.attempt = x.attempt AND e.reason_code = {}";
+WHERE e.tenant = ANY(ARRAY[x.tenant]) AND e.id = x.execution_id AND e.attempt = x.attempt AND e.reason_code = {}";
 
 /// Says why an attempt was told to stop, where its own report could not.
 pub async fn explain(

@@ -59,8 +59,9 @@ SELECT i.place, a.tenant, e.state, e.max_attempts, e.cancel_requested_at IS NOT 
        a.finished_at IS NOT NULL OR e.attempt <> a.attempt OR e.state <> 'running' AS ended,
        COALESCE(extract(epoch FROM now() - a.started_at), 0)::float8 AS ran_seconds
 FROM UNNEST({}::int[], {}::uuid[], {}::int[], {}::bytea[]) AS i (place, execution_id, attempt, session_hash)
-JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.session_hash = i.session_hash
-JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id";
+JOIN attempts a ON a.execution_id = ANY(ARRAY[i.execution_id]) AND a.attempt = i.attempt AND a.session_hash = i.session_hash
+JOIN LATERAL (SELECT attempt, state, max_attempts, cancel_requested_at FROM executions x
+              WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON true";
 
 /// The answers are in the order of the batch.
 pub async fn finish(connection: &mut Connection, batch: &[Report]) -> StoreResult<Vec<Finished>> {

@@ -39,9 +39,10 @@ WITH beat AS (
     SELECT i.place, i.steps, a.execution_id, a.attempt, a.lease_expires_at, e.cancel_requested_at IS NOT NULL AS cancel,
            COALESCE(a.followed_until > now(), false) AS following
     FROM UNNEST({}::int[], {}::uuid[], {}::int[], {}::bytea[], {}::text[]) AS i (place, execution_id, attempt, session_hash, steps)
-    JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.session_hash = i.session_hash
+    JOIN attempts a ON a.execution_id = ANY(ARRAY[i.execution_id]) AND a.attempt = i.attempt AND a.session_hash = i.session_hash
                    AND a.finished_at IS NULL AND a.lease_expires_at > now()
-    JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt AND e.state = 'running'
+    JOIN LATERAL (SELECT attempt, state, cancel_requested_at FROM executions x
+                  WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt AND e.state = 'running'
 ), renewed AS (
     UPDATE attempts a SET lease_expires_at = now() + make_interval(secs => {}),
            steps = CASE WHEN b.steps IS NULL OR a.steps IS NULL THEN COALESCE(b.steps, a.steps) ELSE (
@@ -50,7 +51,7 @@ WITH beat AS (
                FULL JOIN json_array_elements(b.steps::json) WITH ORDINALITY AS n (step, place)
                    ON n.step ->> 'id' = k.step ->> 'id') END
     FROM beat b
-    WHERE a.execution_id = b.execution_id AND a.attempt = b.attempt AND a.finished_at IS NULL
+    WHERE a.execution_id = ANY(ARRAY[b.execution_id]) AND a.attempt = b.attempt AND a.finished_at IS NULL
       AND (b.steps IS NOT NULL OR b.lease_expires_at < now() + make_interval(secs => {}))
 ), shipped AS (
     INSERT INTO log_segments (execution_id, attempt, seq, size_bytes, lines)

@@ -17,7 +17,7 @@ use uuid::Uuid;
 const LAUNCHED: &str = "
 WITH launched AS (
     UPDATE attempts a SET launched_at = now() FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
-    WHERE a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.worker = {} AND a.launched_at IS NULL
+    WHERE a.execution_id = ANY(ARRAY[i.execution_id]) AND a.attempt = i.attempt AND a.worker = {} AND a.launched_at IS NULL
     RETURNING a.execution_id, a.attempt
 )
 INSERT INTO execution_events (execution_id, kind, attempt) SELECT execution_id, 'launched', attempt FROM launched";
@@ -55,8 +55,8 @@ struct DemandRow {
 const DEMANDS: &str = "
 SELECT e.id AS execution_id, COALESCE(e.spec, w.definition) AS definition
 FROM UNNEST({}::text[], {}::uuid[]) AS i (tenant, id)
-JOIN executions e ON e.tenant = i.tenant AND e.id = i.id
-LEFT JOIN workflows w ON w.tenant = e.tenant AND w.name = e.workflow AND w.version = e.version";
+JOIN executions e ON e.tenant = ANY(ARRAY[i.tenant]) AND e.id = i.id
+LEFT JOIN workflows w ON w.tenant = i.tenant AND w.name = e.workflow AND w.version = e.version";
 
 /// What the executions' definitions ask of a cluster.
 pub async fn demands(
@@ -90,7 +90,7 @@ const NOTE_WAITING: &str = "
 WITH noted AS (
     UPDATE executions e SET reason_code = i.reason_code, reason_message = i.reason_message
     FROM UNNEST({}::text[], {}::uuid[], {}::int[], {}::text[], {}::text[]) AS i (tenant, id, attempt, reason_code, reason_message)
-    WHERE e.tenant = i.tenant AND e.id = i.id AND e.attempt = i.attempt AND e.state = 'launching'
+    WHERE e.tenant = ANY(ARRAY[i.tenant]) AND e.id = i.id AND e.attempt = i.attempt AND e.state = 'launching'
       AND (e.reason_code, e.reason_message) IS DISTINCT FROM (i.reason_code, i.reason_message)
     RETURNING e.id, e.attempt, e.reason_code, e.reason_message
 )

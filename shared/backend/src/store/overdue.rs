@@ -152,7 +152,7 @@ struct SurplusRow {
 const SURPLUS: &str = "
 SELECT i.execution_id, i.attempt
 FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
-LEFT JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt
+LEFT JOIN attempts a ON a.execution_id = ANY(ARRAY[i.execution_id]) AND a.attempt = i.attempt
 WHERE a.attempt IS NULL OR a.worker <> {}::text OR a.released_at IS NOT NULL OR a.finished_at < now() - make_interval(secs => {})";
 
 /// Those of the attempts that are alive before the observer's eyes which should not be any more: settled without it, or taken over, or long finished.

@@ -125,7 +125,7 @@ const GET_MANY: &str = "
 SELECT id, tenant, state, reason_code, reason_message, attempt, max_attempts, priority, workflow, version, labels,
        cancel_requested_at IS NOT NULL AS cancel_requested, input_bytes, timeout_seconds, created_at, run_at, queued_at,
        started_at, finished_at, retry_of, result, result_bytes
-FROM executions WHERE tenant = {} AND id = ANY({}::uuid[])";
+FROM UNNEST({}::text[], {}::uuid[]) AS i (of_tenant, of_id) JOIN executions ON tenant = ANY(ARRAY[of_tenant]) AND id = of_id";
 
 pub async fn get_many(
     connection: &mut Connection,
@@ -133,7 +133,7 @@ pub async fn get_many(
     ids: &[Uuid],
 ) -> StoreResult<HashMap<Uuid, Execution>> {
     let rows: Vec<Row> = statement(GET_MANY)
-        .bind::<Text, _>(tenant.to_owned())
+        .bind::<Array<Text>, Vec<String>>(vec![tenant.to_owned(); ids.len()])
         .bind::<Array<SqlUuid>, _>(ids.to_vec())
         .load(connection)
         .await?;

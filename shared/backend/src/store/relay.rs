@@ -5,7 +5,7 @@ use super::{Connection, StoreResult};
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use roadstead_domain::execution::Priority;
+use roadstead_domain::execution::{Priority, State};
 use roadstead_domain::ids::ExecutionId;
 use std::time::Duration;
 use uuid::Uuid;
@@ -88,11 +88,13 @@ pub async fn waiting(
 /// Notes what is believed of rows of one tenant: that they are in their stream, or that they are not.
 pub async fn mark(connection: &mut Connection, tenant: &str, ids: &[ExecutionId], enqueued: bool) -> StoreResult<()> {
     statement(
-        "UPDATE executions SET enqueued = {} WHERE tenant = {} AND id = ANY({}::uuid[]) AND state = 'queued' AND enqueued <> {}",
+        "UPDATE executions e SET enqueued = {} FROM UNNEST({}::text[], {}::uuid[], {}::text[]) AS i (tenant, id, state)
+         WHERE e.tenant = ANY(ARRAY[i.tenant]) AND e.id = i.id AND e.state = i.state AND e.enqueued <> {}",
     )
     .bind::<Bool, _>(enqueued)
-    .bind::<Text, _>(tenant.to_owned())
+    .bind::<Array<Text>, Vec<String>>(vec![tenant.to_owned(); ids.len()])
     .bind::<Array<SqlUuid>, Vec<Uuid>>(ids.iter().map(|id| id.0).collect())
+    .bind::<Array<Text>, Vec<&'static str>>(vec![State::Queued.as_str(); ids.len()])
     .bind::<Bool, _>(enqueued)
     .execute(connection)
     .await?;

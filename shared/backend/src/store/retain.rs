@@ -49,8 +49,8 @@ pub async fn outdated(
 const DELETE: &str = "
 WITH gone AS (
     DELETE FROM executions e USING UNNEST({}::text[], {}::uuid[]) AS i (tenant, id)
-    WHERE e.tenant = i.tenant AND e.id = i.id AND e.finished_at IS NOT NULL RETURNING e.id
-), attempts_gone AS (DELETE FROM attempts a USING gone g WHERE a.execution_id = g.id AND a.released_at IS NOT NULL
+    WHERE e.tenant = ANY(ARRAY[i.tenant]) AND e.id = i.id AND e.state IN ('succeeded', 'failed', 'timed_out', 'cancelled') RETURNING e.id
+), attempts_gone AS (DELETE FROM attempts a USING gone g WHERE a.execution_id = ANY(ARRAY[g.id]) AND a.released_at IS NOT NULL
 ), segments_gone AS (DELETE FROM log_segments s USING gone g WHERE s.execution_id = g.id
 )
 DELETE FROM execution_events v USING gone g WHERE v.execution_id = g.id";

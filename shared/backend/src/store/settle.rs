@@ -120,14 +120,14 @@ WITH input AS (
         finished_at = CASE WHEN i.to_state = 'scheduled' THEN NULL ELSE now() END,
         reason_code = i.reason_code, reason_message = i.reason_message, result = i.result, result_bytes = i.result_bytes
     FROM input i
-    WHERE e.tenant = i.tenant AND e.id = i.id AND e.attempt = i.attempt AND e.state = i.from_state
+    WHERE e.tenant = ANY(ARRAY[i.tenant]) AND e.id = i.id AND e.attempt = i.attempt AND e.state = i.from_state
       AND (e.cancel_requested_at IS NOT NULL) = i.cancel_seen
     RETURNING i.place, i.id, i.attempt, i.to_state, i.outcome, i.reason_code, i.reason_message, i.steps, i.artifacts, i.release
 ), ended AS (
     UPDATE attempts a SET finished_at = now(), outcome = m.outcome, reason_code = m.reason_code, reason_message = m.reason_message,
            steps = COALESCE(m.steps, a.steps), artifacts = m.artifacts,
            released_at = CASE WHEN m.release THEN now() ELSE a.released_at END
-    FROM moved m WHERE a.execution_id = m.id AND a.attempt = m.attempt AND a.finished_at IS NULL
+    FROM moved m WHERE a.execution_id = ANY(ARRAY[m.id]) AND a.attempt = m.attempt AND a.finished_at IS NULL
 ), shipped AS (
     INSERT INTO log_segments (execution_id, attempt, seq, size_bytes, lines)
     SELECT m.id, m.attempt, s.seq, s.size_bytes, s.lines
@@ -244,8 +244,9 @@ impl From<LiveRow> for Live {
 const LIVE: &str = "
 SELECT e.tenant, e.id, e.attempt, e.state, e.max_attempts, e.cancel_requested_at IS NOT NULL AS cancel_requested
 FROM UNNEST({}::uuid[], {}::int[]) AS i (execution_id, attempt)
-JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt AND a.finished_at IS NULL
-JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt
+JOIN attempts a ON a.execution_id = ANY(ARRAY[i.execution_id]) AND a.attempt = i.attempt AND a.finished_at IS NULL
+JOIN LATERAL (SELECT tenant, id, attempt, state, max_attempts, cancel_requested_at FROM executions x
+              WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt
 WHERE e.state IN ('launching', 'running') AND ({}::text IS NULL OR a.worker = {}::text)";
 
 /// Who saw an attempt's end.

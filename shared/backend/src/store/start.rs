@@ -80,19 +80,20 @@ WITH asked AS (
            a.session_hash IS NULL AND a.launch_hash IS NOT DISTINCT FROM i.launch_hash AND a.released_at IS NULL
                AND e.state = {} AND e.attempt = i.attempt AND e.cancel_requested_at IS NULL AS startable
     FROM UNNEST({}::uuid[], {}::int[], {}::bytea[], {}::bytea[]) AS i (execution_id, attempt, launch_hash, session_hash)
-    JOIN attempts a ON a.execution_id = i.execution_id AND a.attempt = i.attempt
-    JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id
-    ORDER BY a.execution_id, a.attempt FOR UPDATE OF a
+    JOIN attempts a ON a.execution_id = ANY(ARRAY[i.execution_id]) AND a.attempt = i.attempt
+    JOIN LATERAL (SELECT attempt, state, cancel_requested_at FROM executions x
+                  WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON true
+    ORDER BY i.execution_id, i.attempt FOR UPDATE OF a
 ), started AS (
     UPDATE executions e SET state = {}, started_at = COALESCE(e.started_at, now()), reason_code = NULL, reason_message = NULL
     FROM asked s
-    WHERE s.startable AND e.tenant = s.tenant AND e.id = s.execution_id AND e.attempt = s.attempt
+    WHERE s.startable AND e.tenant = ANY(ARRAY[s.tenant]) AND e.id = s.execution_id AND e.attempt = s.attempt
       AND e.state = {} AND e.cancel_requested_at IS NULL
     RETURNING e.id, e.attempt, e.timeout_seconds, s.session_hash
 ), opened AS (
     UPDATE attempts a SET session_hash = s.session_hash, started_at = now(), launched_at = COALESCE(a.launched_at, now()),
            lease_expires_at = now() + make_interval(secs => {}), run_deadline = now() + make_interval(secs => s.timeout_seconds)
-    FROM started s WHERE a.execution_id = s.id AND a.attempt = s.attempt
+    FROM started s WHERE a.execution_id = ANY(ARRAY[s.id]) AND a.attempt = s.attempt
 ), told AS (
     INSERT INTO execution_events (execution_id, kind, attempt) SELECT id, 'started', attempt FROM started
 )
@@ -100,7 +101,7 @@ SELECT s.execution_id, s.attempt, (s.repeated IS TRUE OR t.id IS NOT NULL) AS gr
        e.input_bytes, e.timeout_seconds,
        CASE WHEN t.id IS NOT NULL AND s.attempt = 1
             THEN extract(epoch FROM now() - GREATEST(e.created_at, e.run_at))::float8 END AS waited_seconds
-FROM asked s JOIN executions e ON e.tenant = s.tenant AND e.id = s.execution_id LEFT JOIN started t ON t.id = s.execution_id";
+FROM asked s JOIN executions e ON e.tenant = ANY(ARRAY[s.tenant]) AND e.id = s.execution_id LEFT JOIN started t ON t.id = s.execution_id";
 
 /// Grants what may be granted; the answers are in the order of the batch.
 pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Duration) -> StoreResult<Vec<Start>> {

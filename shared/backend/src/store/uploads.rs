@@ -21,7 +21,8 @@ pub async fn tenant_of_session(
 ) -> StoreResult<Option<String>> {
     let row: Option<Tenant> = statement(
         "SELECT a.tenant FROM attempts a
-         JOIN executions e ON e.tenant = a.tenant AND e.id = a.execution_id AND e.attempt = a.attempt AND e.state = 'running'
+         JOIN LATERAL (SELECT attempt, state FROM executions x
+                       WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt AND e.state = 'running'
          WHERE a.execution_id = {} AND a.attempt = {} AND a.session_hash = {} AND a.finished_at IS NULL",
     )
     .bind::<SqlUuid, _>(attempt.execution_id.0)

@@ -3,12 +3,16 @@
 
 use crate::fixture::*;
 use chrono::{DateTime, TimeDelta, Utc};
+use roadstead_backend::secrets;
 use roadstead_backend::store::finish::Finished;
+use roadstead_backend::store::heartbeat::{Beat, heartbeat};
 use roadstead_backend::store::submit::{NewExecution, submit};
-use roadstead_backend::store::{Connection, capacity, claim, launch, overdue, query};
+use roadstead_backend::store::uploads::tenant_of_session;
+use roadstead_backend::store::{Connection, capacity, claim, launch, overdue, query, relay};
 use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Many, beside the handful that an answer takes.
@@ -46,14 +50,32 @@ fn scheduled() -> NewExecution {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_that_were_made_for_empty_tables_hold_when_they_are_full() {
+    plans_hold(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_that_were_made_for_a_single_row_hold_when_there_are_many() {
+    plans_hold(1).await;
+}
+
+/// What becomes of an execution, planned after an analysis of tables of so many rows.
+async fn plans_hold(rows: usize) {
     async fn one(c: &mut Connection) {
         let attempt = running(c).await;
+        relay::mark(c, "t", &[attempt.execution_id], false).await.unwrap();
+        assert!(query::get(c, "t", attempt.execution_id).await.unwrap().is_some());
+        assert!(tenant_of_session(c, attempt, &secrets::hash(SESSION)).await.unwrap().is_some());
+        let alive = Beat { attempt, session_hash: secrets::hash(SESSION), segments: Vec::new(), steps: None };
+        heartbeat(c, &[alive], Duration::from_secs(60)).await.unwrap();
         launch::launched(c, "worker-1", &[attempt]).await.unwrap();
         assert!(matches!(report(c, attempt, SESSION, Status::Succeeded).await, Finished::Settled { .. }));
         assert!(claim::release(c, &by("worker-1"), &[attempt]).await.unwrap().contains(&attempt));
     }
     let database = database().await;
     let c = &mut database.get().await.unwrap();
+    for _ in 0..rows {
+        one(c).await;
+    }
     sql(c, "VACUUM ANALYZE executions").await;
     sql(c, "VACUUM ANALYZE attempts").await;
     one(c).await;
