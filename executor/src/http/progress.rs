@@ -16,12 +16,18 @@ const ANSWER_PATIENCE: Duration = Duration::from_mins(5);
 pub struct Progress {
     began: Instant,
     moved_after_ms: Arc<AtomicU64>,
+    is_long: bool,
     is_sent: Arc<AtomicBool>,
 }
 
 impl Progress {
     pub fn start() -> Self {
-        Self { began: clock::now(), moved_after_ms: Arc::default(), is_sent: Arc::default() }
+        Self { began: clock::now(), moved_after_ms: Arc::default(), is_long: false, is_sent: Arc::default() }
+    }
+
+    /// Of a body that its server may have to work on before it answers.
+    pub fn start_long() -> Self {
+        Self { is_long: true, ..Self::start() }
     }
 
     pub fn made(&self) {
@@ -29,16 +35,16 @@ impl Progress {
         self.moved_after_ms.store(after, Ordering::Relaxed);
     }
 
-    /// The last of a long body is out.
+    /// The last of a body was handed over; what the connection holds of it is little beside a long one.
     pub fn sent(&self) {
-        self.is_sent.store(true, Ordering::Relaxed);
+        self.is_sent.store(self.is_long, Ordering::Relaxed);
     }
 
     fn moved_at(&self) -> Instant {
         self.began + Duration::from_millis(self.moved_after_ms.load(Ordering::Relaxed))
     }
 
-    /// Runs a transfer until it is over or has not moved for `idle`; for longer when only the answer is missing.
+    /// Runs a transfer until it is over or has not moved for `idle`; for longer when only the answer to a long body is missing.
     pub async fn unless_idle<T>(
         &self,
         idle: Duration,
@@ -82,7 +88,7 @@ mod tests {
         assert!(matches!(silent, Err(Failure::Unreachable(_))));
         assert_eq!(clock::now() - before, Duration::from_secs(10));
 
-        let (progress, before) = (Progress::start(), clock::now());
+        let (progress, before) = (Progress::start_long(), clock::now());
         progress.sent();
         let unanswered = progress.unless_idle(Duration::from_secs(10), std::future::pending::<Result<(), _>>()).await;
         assert!(matches!(unanswered, Err(Failure::Unreachable(_))));

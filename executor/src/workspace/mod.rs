@@ -98,6 +98,7 @@ fn remove_all(root: &Path) -> io::Result<()> {
             open_up(root)?;
             fs::remove_dir_all(root)
         }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(root),
         result => result,
     }
 }

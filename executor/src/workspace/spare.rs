@@ -30,23 +30,21 @@ pub const NO_INPUT: &[u8] = b"null";
 const STORAGE_FLAGS: IFlags = IFlags::from_bits_retain(0x0008_0000 | 0x1000_0000);
 
 /// What `st_blocks` counts (stat(3type)).
-const STAT_BLOCK_BYTES: i64 = 512;
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Makes a spare one `root`, which is below `under`. `false`: there is none.
 pub fn take(under: &Path, root: &Path) -> io::Result<bool> {
     let Ok(spares) = open(CWD, under.join(SPARES), OFlags::DIRECTORY) else { return Ok(false) };
     for spare in entries(&spares)? {
         let name = spare?.file_name().to_owned();
-        if !is_blank(&spares, name.as_c_str()) {
-            continue;
-        }
         match renameat_with(&spares, name.as_c_str(), CWD, root, RenameFlags::NOREPLACE) {
             Ok(()) if is_blank(CWD, root) => {
                 // It is as young as its attempt: whoever clears away what is old goes by that.
-                File::open(root)?.set_modified(SystemTime::now())?;
+                let _ = open(CWD, root, OFlags::DIRECTORY).map(|root| File::from(root).set_modified(SystemTime::now()));
                 return Ok(true);
             }
-            Ok(()) => super::remove_all(root)?,
+            // Where it can't be removed, the attempt's own can't be made.
+            Ok(()) => drop(super::remove_all(root)),
             Err(Errno::EXIST) => return Err(Errno::EXIST.into()),
             // Another attempt took it.
             Err(Errno::NOENT) => {}
@@ -114,7 +112,8 @@ fn is_private(file: &OwnedFd, kind: FileType) -> rustix::io::Result<bool> {
         && Mode::from_raw_mode(st_mode) == mode
         && st_uid == geteuid().as_raw()
         && (is_folder || st_nlink == 1)
-        && st_blocks * STAT_BLOCK_BYTES <= st_blksize
+        && u64::try_from(st_blocks).unwrap_or(u64::MAX).saturating_mul(STAT_BLOCK_BYTES)
+            <= u64::try_from(st_blksize).unwrap_or(0)
         && !matches!(flistxattr_query(file), Ok(1..))
         // Not every file system has flags.
         && ioctl_getflags(file).map_or(true, |flags| flags.difference(STORAGE_FLAGS).is_empty()))
@@ -227,11 +226,11 @@ mod tests {
             fs::rename(&workspace.root, spares.join("planted")).unwrap();
             let next = Workspace::create(under.path(), attempt()).unwrap();
             assert!(is_blank(CWD, &next.root), "{what}");
-            assert_eq!(names(&spares), ["planted"], "{what}");
+            assert_eq!(names(&spares), [""; 0], "{what}");
 
             leave(&next);
             let retired = next.retire();
-            assert_eq!(names(&spares), ["planted"], "{what}");
+            assert_eq!(names(&spares), [""; 0], "{what}");
             assert!(retired.is_err() || !next.root.exists(), "{what}");
         }
     }

@@ -22,8 +22,14 @@ pub async fn send(
     let path = root.join(&found.path);
     let stretch = Stretch { file: open(&path)?, offset: 0, parts: vec![found.size_bytes] };
     let (chunks, hash) = chunks::read_and_hash(stretch);
-    let progress = Progress::start();
+    let progress = Progress::start_long();
     let body = Body::Streamed { chunks, remaining: found.size_bytes, progress: progress.clone() };
-    store.put_body(url, headers, body, &progress).await?;
-    hash.await.map_err(io::Error::other).flatten().map_err(|error| ShipError::Unreadable { path, error })
+    let put = store.put_body(url, headers, body, &progress).await;
+    match (put, hash.await.map_err(io::Error::other).flatten()) {
+        (Ok(_), Ok(sha256)) => Ok(sha256),
+        (Err(error), Ok(_)) => Err(error),
+        // Nobody took what was read: the PUT knows why.
+        (Err(error), Err(reading)) if reading.kind() == io::ErrorKind::BrokenPipe => Err(error),
+        (_, Err(error)) => Err(ShipError::Unreadable { path, error }),
+    }
 }

@@ -25,13 +25,13 @@ pub async fn promote(connection: &mut Connection, limit: i64) -> StoreResult<usi
 
 const EXPIRE: &str = "
 WITH late AS (
-    SELECT tenant, id, state FROM executions
+    SELECT tenant, id FROM executions
     WHERE queue_deadline <= now() AND queue_deadline IS NOT NULL AND state IN ('scheduled', 'queued')
     ORDER BY queue_deadline LIMIT {} FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE executions e SET state = 'timed_out', finished_at = now(), enqueued = false,
            reason_code = 'queue_timeout', reason_message = 'it was not started before its queue deadline'
-    FROM late l WHERE e.tenant = ANY(ARRAY[l.tenant]) AND e.id = l.id AND e.state = l.state
+    FROM late l WHERE e.tenant = ANY(ARRAY[l.tenant]) AND e.id = l.id AND e.state IN ('scheduled', 'queued')
     RETURNING e.id, e.attempt
 )
 INSERT INTO execution_events (execution_id, kind, attempt, detail) SELECT id, 'timed_out', attempt, 'queue_timeout' FROM moved";

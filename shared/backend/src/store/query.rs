@@ -302,7 +302,7 @@ const EVENTS: &str = "
 WITH execution AS (SELECT id, created_at FROM executions WHERE tenant = {} AND id = {})
 SELECT 0::int8 AS id, created_at AS at, 'submitted' AS kind, 0 AS attempt, NULL::text AS detail FROM execution
 UNION ALL
-SELECT e.id, e.at, e.kind, e.attempt, e.detail FROM execution_events e JOIN execution x ON x.id = e.execution_id
+SELECT e.id, e.at, e.kind, e.attempt, e.detail FROM execution_events e JOIN execution x ON e.execution_id = ANY(ARRAY[x.id])
 ORDER BY id";
 
 pub async fn events(connection: &mut Connection, tenant: &str, id: ExecutionId) -> StoreResult<Vec<Event>> {

@@ -51,9 +51,9 @@ WITH gone AS (
     DELETE FROM executions e USING UNNEST({}::text[], {}::uuid[]) AS i (tenant, id)
     WHERE e.tenant = ANY(ARRAY[i.tenant]) AND e.id = i.id AND e.state IN ('succeeded', 'failed', 'timed_out', 'cancelled') RETURNING e.id
 ), attempts_gone AS (DELETE FROM attempts a USING gone g WHERE a.execution_id = ANY(ARRAY[g.id]) AND a.released_at IS NOT NULL
-), segments_gone AS (DELETE FROM log_segments s USING gone g WHERE s.execution_id = g.id
+), segments_gone AS (DELETE FROM log_segments s USING gone g WHERE s.execution_id = ANY(ARRAY[g.id])
 )
-DELETE FROM execution_events v USING gone g WHERE v.execution_id = g.id";
+DELETE FROM execution_events v USING gone g WHERE v.execution_id = ANY(ARRAY[g.id])";
 
 /// Deletes finished executions with everything that is told of them.
 pub async fn delete(connection: &mut Connection, executions: &[(String, ExecutionId)]) -> StoreResult<()> {

@@ -136,7 +136,7 @@ const INSERT_KEYED: &str = concat!(
 const KNOWN_KEYS: &str = "
 SELECT r.request, k.fingerprint, k.execution_ids
 FROM UNNEST({}::int[], {}::text[], {}::text[]) AS r (request, tenant, key)
-JOIN idempotency_keys k USING (tenant, key)";
+JOIN idempotency_keys k ON k.tenant = ANY(ARRAY[r.tenant]) AND k.key = r.key";
 
 /// Records a batch of requests; the answers are in their order. Either all of it is committed, or the call fails.
 pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreResult<Vec<Submitted>> {

@@ -164,7 +164,7 @@ pub async fn rows_read(connection: &mut Connection) -> i64 {
     counted(
         connection,
         "SELECT COALESCE(sum(idx_tup_read), 0)::int8 AS count FROM pg_stat_user_indexes
-         WHERE relname IN ('executions', 'attempts', 'execution_events')",
+         WHERE relname IN ('executions', 'attempts', 'execution_events', 'log_segments')",
     )
     .await
 }

@@ -8,7 +8,7 @@ use roadstead_backend::store::finish::Finished;
 use roadstead_backend::store::heartbeat::{Beat, heartbeat};
 use roadstead_backend::store::submit::{NewExecution, submit};
 use roadstead_backend::store::uploads::tenant_of_session;
-use roadstead_backend::store::{Connection, capacity, claim, launch, overdue, query, relay};
+use roadstead_backend::store::{Connection, capacity, claim, launch, overdue, query, relay, retain};
 use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
@@ -70,19 +70,24 @@ async fn plans_hold(rows: usize) {
         launch::launched(c, "worker-1", &[attempt]).await.unwrap();
         assert!(matches!(report(c, attempt, SESSION, Status::Succeeded).await, Finished::Settled { .. }));
         assert!(claim::release(c, &by("worker-1"), &[attempt]).await.unwrap().contains(&attempt));
+        assert!(!query::events(c, "t", attempt.execution_id).await.unwrap().is_empty());
+        retain::delete(c, &[("t".to_owned(), attempt.execution_id)]).await.unwrap();
     }
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     for _ in 0..rows {
-        one(c).await;
+        running(c).await;
     }
-    sql(c, "VACUUM ANALYZE executions").await;
-    sql(c, "VACUUM ANALYZE attempts").await;
+    for table in ["executions", "attempts", "execution_events", "log_segments"] {
+        sql(c, &format!("VACUUM ANALYZE {table}")).await;
+    }
     one(c).await;
     sql(c, "INSERT INTO executions (tenant, id, state, priority, max_attempts, enqueued, input_bytes, timeout_seconds, queued_at)
             SELECT 't', gen_random_uuid(), 'queued', 1, 1, true, 0, 60, now() FROM generate_series(1, 3000);
             INSERT INTO attempts (execution_id, attempt, tenant, worker, launch_lease_expires_at, start_deadline, released_at)
-            SELECT id, 1, 't', 'worker-1', now(), now(), now() FROM executions WHERE state = 'queued'")
+            SELECT id, 1, 't', 'worker-1', now(), now(), now() FROM executions WHERE state = 'queued';
+            INSERT INTO execution_events (execution_id, kind, attempt) SELECT id, 'queued', 0 FROM executions;
+            INSERT INTO log_segments (execution_id, attempt, seq, size_bytes, lines) SELECT id, 1, 0, 1, 1 FROM executions")
     .await;
     let before = rows_read(c).await;
     one(c).await;

@@ -44,7 +44,7 @@ pub async fn remove(folder: PathBuf) -> io::Result<()> {
         let folder = match fs::rename(&folder, doomed(&folder)) {
             Ok(()) => doomed(&folder),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
+            Err(_) => folder,
         };
         let removed = match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
