@@ -7,16 +7,14 @@
 //! is put away, and again when it is taken, because steps of the same user may have come by.
 
 use rustix::fs::{
-    CWD, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, Stat, flistxattr_query, fstat, ioctl_getflags, openat,
-    renameat_with,
+    CWD, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+    flistxattr_query, fstat, futimens, ioctl_getflags, openat, renameat_with,
 };
 use rustix::io::{Errno, read};
 use rustix::process::geteuid;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::SystemTime;
 
 const SPARES: &str = ".spare";
 pub const WORK: &str = "work";
@@ -29,6 +27,10 @@ pub const NO_INPUT: &[u8] = b"null";
 /// somebody's wish, and what is made in a folder inherits it.
 const STORAGE_FLAGS: IFlags = IFlags::from_bits_retain(0x0008_0000 | 0x1000_0000);
 
+/// To the kernel (utimensat(2)): the time of now, and the time that it has.
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+const KEPT: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+
 /// What `st_blocks` counts (stat(3type)).
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -38,9 +40,10 @@ pub fn take(under: &Path, root: &Path) -> io::Result<bool> {
     for spare in entries(&spares)? {
         let name = spare?.file_name().to_owned();
         match renameat_with(&spares, name.as_c_str(), CWD, root, RenameFlags::NOREPLACE) {
-            Ok(()) if is_blank(CWD, root) => {
+            Ok(()) if is_blank(root) => {
                 // It is as young as its attempt: whoever clears away what is old goes by that.
-                let _ = open(CWD, root, OFlags::DIRECTORY).map(|root| File::from(root).set_modified(SystemTime::now()));
+                let now = Timestamps { last_access: KEPT, last_modification: NOW };
+                let _ = open(CWD, root, OFlags::DIRECTORY).and_then(|root| futimens(root, &now));
                 return Ok(true);
             }
             // Where it can't be removed, the attempt's own can't be made.
@@ -57,7 +60,7 @@ pub fn take(under: &Path, root: &Path) -> io::Result<bool> {
 
 /// Keeps `root` for another attempt. `false`: it is not blank, or can't be kept.
 pub fn put_away(under: &Path, root: &Path) -> bool {
-    let (true, Some(name)) = (is_blank(CWD, root), root.file_name()) else { return false };
+    let (true, Some(name)) = (is_blank(root), root.file_name()) else { return false };
     let spares = under.join(SPARES);
     let keep = || {
         let spares = open(CWD, &spares, OFlags::DIRECTORY)?;
@@ -67,9 +70,9 @@ pub fn put_away(under: &Path, root: &Path) -> bool {
 }
 
 /// Two empty folders, and perhaps the input that says nothing.
-fn is_blank(at: impl AsFd, root: impl rustix::path::Arg) -> bool {
+fn is_blank(root: &Path) -> bool {
     let look = || {
-        let root = open(at, root, OFlags::empty())?;
+        let root = open(CWD, root, OFlags::empty())?;
         if !is_private(&root, FileType::Directory)? {
             return Ok(false);
         }
@@ -136,8 +139,9 @@ mod tests {
     use super::super::Workspace;
     use super::*;
     use roadstead_domain::ids::{AttemptId, ExecutionId};
-    use std::fs;
+    use std::fs::{self, File};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::time::SystemTime;
 
     fn attempt() -> AttemptId {
         AttemptId { execution_id: ExecutionId::new(), attempt: 1 }
@@ -218,14 +222,14 @@ mod tests {
             let under = tempfile::tempdir().unwrap();
             let workspace = Workspace::create(under.path(), attempt()).unwrap();
             leave(&workspace);
-            assert!(!is_blank(CWD, &workspace.root), "{what}");
+            assert!(!is_blank(&workspace.root), "{what}");
 
             // As if steps of another attempt had put it there.
             let spares = under.path().join(SPARES);
             fs::create_dir(&spares).unwrap();
             fs::rename(&workspace.root, spares.join("planted")).unwrap();
             let next = Workspace::create(under.path(), attempt()).unwrap();
-            assert!(is_blank(CWD, &next.root), "{what}");
+            assert!(is_blank(&next.root), "{what}");
             assert_eq!(names(&spares), [""; 0], "{what}");
 
             leave(&next);
@@ -239,11 +243,10 @@ mod tests {
     fn it_is_as_young_as_its_attempt_and_not_taken_through_a_link() {
         let under = tempfile::tempdir().unwrap();
         let first = Workspace::create(under.path(), attempt()).unwrap();
-        let old = SystemTime::now() - std::time::Duration::from_secs(3600);
-        File::open(&first.root).unwrap().set_modified(old).unwrap();
+        File::open(&first.root).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         first.retire().unwrap();
         let second = Workspace::create(under.path(), attempt()).unwrap();
-        assert!(second.root.metadata().unwrap().modified().unwrap() > old + std::time::Duration::from_secs(60));
+        assert!(second.root.metadata().unwrap().modified().unwrap() > SystemTime::UNIX_EPOCH);
 
         second.retire().unwrap();
         fs::rename(under.path().join(SPARES), under.path().join("elsewhere")).unwrap();
@@ -258,6 +261,6 @@ mod tests {
         let workspace = Workspace::create(under.path(), attempt()).unwrap();
         let set = rustix::fs::setxattr(&workspace.work, "user.left", b"x", rustix::fs::XattrFlags::empty());
         // A file system without attributes holds none.
-        assert_eq!(is_blank(CWD, &workspace.root), set.is_err());
+        assert_eq!(is_blank(&workspace.root), set.is_err());
     }
 }
