@@ -60,10 +60,17 @@ pub async fn read(request: &HttpRequest, payload: &mut Payload, max_bytes: usize
     Ok(body.freeze())
 }
 
-/// The body as JSON, after the checks that a parser does not make.
+/// The body as a document of a known shape, after the checks that a parser does not make.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_str(text(body)?).map_err(|error| invalid(&error))
+}
+
+/// The body as text that may be looked at.
+pub fn text(body: &[u8]) -> Result<&str, Problem> {
     json::scan(body).map_err(unacceptable)?;
-    serde_json::from_slice(body).map_err(|error| invalid(&error))
+    std::str::from_utf8(body).map_err(|error| {
+        Problem::new(Kind::InvalidJson, format!("the body is not UTF-8: byte {}", error.valid_up_to()))
+    })
 }
 
 pub fn unacceptable(why: Unacceptable) -> Problem {

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::problem::{Kind, Problem};
 use crate::query::{Params, execution_id, load};
 use crate::state::App;
-use crate::submit::{self, Definition, Runnable};
+use crate::submit::{self, Definition, Own, Runnable};
 use actix_web::{HttpRequest, HttpResponse, rt, web};
 use roadstead_backend::objects::{Store, layout};
 use roadstead_backend::store::query::{self, Execution};
@@ -17,6 +17,7 @@ use roadstead_backend::store::tenants::Tenant;
 use roadstead_domain::ids::ExecutionId;
 use sha2::{Digest, Sha256};
 use slog::warn;
+use std::sync::Arc;
 
 pub fn routes(cfg: &mut web::ServiceConfig) {
     cfg.service(web::resource("/v1/executions/{id}/retry").route(web::post().to(retry)));
@@ -93,7 +94,10 @@ async fn resubmit(
 /// What it was submitted with; of a workflow, the version that was the newest then.
 fn definition(old: &Execution, spec: Option<&str>) -> Result<Definition, Problem> {
     match (spec, &old.workflow) {
-        (Some(spec), _) => serde_json::from_str(spec).map(Definition::Own).map_err(Problem::internal),
+        (Some(spec), _) => {
+            let workflow = serde_json::from_str(spec).map_err(Problem::internal)?;
+            Ok(Definition::Own(Arc::new(Own { workflow, text: spec.into() })))
+        }
         (None, Some((name, version))) => Ok(Definition::Named { name: name.clone(), version: Some(*version) }),
         (None, None) => Err(Problem::internal("an execution has neither a definition nor a workflow")),
     }

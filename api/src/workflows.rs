@@ -9,13 +9,14 @@ use crate::problem::{Kind, Problem};
 use crate::query::view::Time;
 use crate::query::{Listing, Params, immutable, json, reads, tagged};
 use crate::state::App;
-use crate::submit::placeable;
+use crate::submit::{placeable, version_number};
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use roadstead_backend::objects::{Store, layout};
 use roadstead_backend::store::workflows::{self, Version};
+use roadstead_domain::decode::Errors;
+use roadstead_domain::document;
 use roadstead_domain::ids::is_name;
-use roadstead_domain::json;
 use roadstead_domain::workflow::validate::MAX_DEFINITION_BYTES;
 use roadstead_domain::workflow::{Workflow, decode, from_text};
 use serde::Serialize;
@@ -129,7 +130,7 @@ pub async fn put(
     if !objections.is_empty() {
         return Err(Problem::fields(objections));
     }
-    let definition = canonical(&workflow)?;
+    let definition = serde_json::to_string(&workflow).map_err(Problem::internal)?;
     let digest = Sha256::digest(&definition);
     let tenant = &principal.tenant.name;
     let put = workflows::put(&mut *app.database.get().await?, tenant, &name, &digest, &definition).await?;
@@ -144,17 +145,12 @@ pub async fn put(
 
 fn read_definition(content_type: &str, body: &[u8]) -> Result<Workflow, Problem> {
     if content_type == JSON {
-        return decode(json_body::parse(body)?, "").map_err(Problem::fields);
+        let mut errors = Errors::default();
+        let value = document::from_json(json_body::text(body)?, "", &mut errors).map_err(|error| json_body::invalid(&error))?;
+        return decode(value, errors).map_err(Problem::fields);
     }
     let text = std::str::from_utf8(body).map_err(|error| Problem::field("", format!("is not UTF-8: {error}")))?;
     from_text(text).map_err(Problem::fields)
-}
-
-/// The canonical text. YAML can spell what JSON's check refuses.
-fn canonical(workflow: &Workflow) -> Result<String, Problem> {
-    let text = serde_json::to_string(workflow).map_err(Problem::internal)?;
-    json::scan(text.as_bytes()).map_err(json_body::unacceptable)?;
-    Ok(text)
 }
 
 /// Writes the copy in the META bucket.
@@ -205,7 +201,7 @@ pub async fn version(
 ) -> Result<HttpResponse, Problem> {
     Params::of(request.query_string()).finish(())?;
     let (name, version) = path.into_inner();
-    let number = version.parse().map_err(|_| Problem::not_found())?;
+    let number = version_number(&version).ok_or_else(Problem::not_found)?;
     let version = get(&app, &principal, &name, Some(number)).await?;
     immutable(&request, &version.digest, &VersionView::of(&version))
 }
@@ -254,7 +250,7 @@ mod tests {
     use super::*;
 
     fn refusal(content_type: &str, body: &str) -> Kind {
-        read_definition(content_type, body.as_bytes()).and_then(|w| canonical(&w)).unwrap_err().kind()
+        read_definition(content_type, body.as_bytes()).unwrap_err().kind()
     }
 
     #[test]
@@ -271,7 +267,7 @@ mod tests {
     fn one_definition_is_one_text_however_it_is_written() {
         let json = r#"{ "steps": [ {"command": ["x"], "id": "a", "needs": []} ] }"#;
         let yaml = "# a comment\nsteps: [{id: a, command: [x]}]\n";
-        let text = |kind, body: &str| canonical(&read_definition(kind, body.as_bytes()).unwrap()).unwrap();
+        let text = |kind, body: &str| serde_json::to_string(&read_definition(kind, body.as_bytes()).unwrap()).unwrap();
         assert_eq!(text(JSON, json), text("text/yaml", yaml));
     }
 
@@ -280,7 +276,9 @@ mod tests {
         assert_eq!(refusal(JSON, "{"), Kind::InvalidJson);
         assert_eq!(refusal(JSON, "{}"), Kind::InvalidRequest);
         assert_eq!(refusal(JSON, &"[".repeat(10_000)), Kind::NestingTooDeep);
-        assert_eq!(refusal("text/yaml", "steps: [{id: a, command: [x], files: {f: \"\\0\"}}]"), Kind::NulCharacter);
+        assert_eq!(refusal("text/yaml", "steps: [{id: a, command: [x], files: {f: \"\\0\"}}]"), Kind::InvalidRequest);
+        assert_eq!(refusal(JSON, r#"{"steps": [{"id": "a", "command": ["\u0000"]}]}"#), Kind::NulCharacter);
+        assert_eq!(refusal(JSON, r#"{"steps": [], "steps": [{"id": "a", "command": ["x"]}]}"#), Kind::InvalidRequest);
         assert_eq!(refusal("text/yaml", "steps: ["), Kind::InvalidRequest);
         assert_eq!(refusal("text/yaml", &"[".repeat(10_000)), Kind::InvalidRequest);
     }

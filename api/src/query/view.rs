@@ -168,22 +168,33 @@ pub struct Links {
 #[derive(Clone, Copy, Debug)]
 pub struct Link(ExecutionId, &'static str);
 
+const EXECUTIONS: &str = "/v1/executions/";
+/// The longest member of [`Links`].
+const MAX_SUFFIX_BYTES: usize = "/artifacts".len();
+const MAX_LINK_BYTES: usize = EXECUTIONS.len() + uuid::fmt::Hyphenated::LENGTH + MAX_SUFFIX_BYTES;
+
 impl Link {
-    fn path(self) -> String {
-        let mut id = uuid::Uuid::encode_buffer();
-        ["/v1/executions/", self.0.0.hyphenated().encode_lower(&mut id), self.1].concat()
+    /// Written into `buffer`: seven of them are in every answer that tells of an execution.
+    fn path(self, buffer: &mut [u8; MAX_LINK_BYTES]) -> &str {
+        let Self(id, suffix) = self;
+        let (head, rest) = buffer.split_at_mut(EXECUTIONS.len());
+        head.copy_from_slice(EXECUTIONS.as_bytes());
+        id.0.hyphenated().encode_lower(rest);
+        let end = MAX_LINK_BYTES - MAX_SUFFIX_BYTES + suffix.len();
+        buffer[end - suffix.len()..end].copy_from_slice(suffix.as_bytes());
+        std::str::from_utf8(&buffer[..end]).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path())
+        f.write_str(self.path(&mut [0; MAX_LINK_BYTES]))
     }
 }
 
 impl Serialize for Link {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.path())
+        serializer.serialize_str(self.path(&mut [0; MAX_LINK_BYTES]))
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Pure: what needs a look at the database or the configuration is in [`super::resolve`].
 
-use super::members::{INPUT, Members};
+use super::definition::{Definitions, Own};
+use super::members::{INPUT, Members, SPEC};
 use chrono::{DateTime, Utc};
 use roadstead_domain::decode::{Errors, Fields, pointer};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::is_name;
 use roadstead_domain::workflow::validate::{MAX_RETRIES, MAX_TIMEOUT_SECONDS};
-use roadstead_domain::workflow::{self, Workflow};
 use serde_json::Value;
+use std::sync::Arc;
 
 pub const MAX_LABELS: usize = 64;
 const MAX_LABEL_KEY_CHARS: usize = 63;
@@ -33,15 +34,20 @@ pub enum Definition {
     /// A stored workflow; without a version the newest.
     Named { name: String, version: Option<i32> },
     /// It came with the submission.
-    Own(Box<Workflow>),
+    Own(Arc<Own>),
 }
 
 /// Decodes the members of the object at `at`.
-pub fn decode(members: Members<'_>, at: &str, errors: &mut Errors) -> Option<Wanted> {
-    members.report_repeated(at, errors);
+pub fn decode<'a>(
+    members: Members<'a>,
+    at: &str,
+    definitions: &mut Definitions<'a>,
+    errors: &mut Errors,
+) -> Option<Wanted> {
     let mut fields = Fields::of(Value::Object(members.others), at, errors)?;
-    let definition = definition(&mut fields);
-    // The input itself was split off; its name is known.
+    let definition = definition(&mut fields, members.spec.filter(|text| *text != "null"), definitions);
+    // These two were split off; their names are known.
+    fields.take(SPEC);
     fields.take(INPUT);
     let priority = fields.string("priority").map_or(Some(Priority::Normal), |word| match word.parse() {
         Ok(priority) => Some(priority),
@@ -67,28 +73,28 @@ pub fn decode(members: Members<'_>, at: &str, errors: &mut Errors) -> Option<Wan
     })
 }
 
-fn definition(fields: &mut Fields<'_>) -> Option<Definition> {
-    match (fields.take("workflow"), fields.take("spec")) {
+fn definition<'a>(
+    fields: &mut Fields<'_>,
+    spec: Option<&'a str>,
+    definitions: &mut Definitions<'a>,
+) -> Option<Definition> {
+    match (fields.take("workflow"), spec) {
         (Some(_), Some(_)) => {
-            fields.error("spec", "stands beside `workflow`; give one of the two");
+            fields.error(SPEC, "stands beside `workflow`; give one of the two");
             None
         }
         (None, None) => {
             fields.error("workflow", "is missing; give the name of a workflow here, or a definition as `spec`");
             None
         }
-        (None, Some(spec)) => {
-            let (at, errors) = fields.nested("spec");
-            match workflow::decode(spec, &at) {
-                Ok(workflow) => Some(Definition::Own(Box::new(workflow))),
-                Err(mistakes) => {
-                    for mistake in mistakes {
-                        errors.push(mistake.pointer, mistake.detail);
-                    }
-                    None
-                }
+        (None, Some(spec)) => match definitions.decode(spec) {
+            Ok(own) => Some(Definition::Own(Arc::clone(own))),
+            Err(mistakes) => {
+                let (at, errors) = fields.nested(SPEC);
+                errors.extend(&at, mistakes);
+                None
             }
-        }
+        },
         (Some(reference), None) => {
             let definition = reference.as_str().and_then(named);
             if definition.is_none() {
@@ -102,10 +108,15 @@ fn definition(fields: &mut Fields<'_>) -> Option<Definition> {
 /// `name` or `name@version`.
 fn named(reference: &str) -> Option<Definition> {
     let (name, version) = match reference.split_once('@') {
-        Some((name, version)) => (name, Some(version.parse().ok().filter(|n: &i32| *n > 0)?)),
+        Some((name, version)) => (name, Some(version_number(version)?)),
         None => (reference, None),
     };
     is_name(name).then(|| Definition::Named { name: name.to_owned(), version })
+}
+
+/// Written as one writes a version: no sign, no leading zero.
+pub fn version_number(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|_| text.starts_with(|first: char| ('1'..='9').contains(&first)))
 }
 
 fn run_at(fields: &mut Fields<'_>) -> Option<DateTime<Utc>> {
@@ -152,7 +163,8 @@ mod tests {
 
     fn decoded(text: &str) -> Result<Wanted, Vec<FieldError>> {
         let mut errors = Errors::default();
-        let wanted = decode(Members::of(text).unwrap(), "", &mut errors);
+        let members = Members::of(text, "", &mut errors).unwrap();
+        let wanted = decode(members, "", &mut Definitions::default(), &mut errors);
         errors.into_result(()).map(|()| wanted.unwrap())
     }
 
@@ -193,7 +205,7 @@ mod tests {
     #[test]
     fn a_name_may_have_a_version() {
         assert_eq!(named("a@3"), Some(Definition::Named { name: "a".into(), version: Some(3) }));
-        for bad in ["", "A", "a@", "a@x", "a@-1", "a@1@2", "a/b", "a@99999999999"] {
+        for bad in ["", "A", "a@", "a@x", "a@-1", "a@1@2", "a@+3", "a@03", "a/b", "a@99999999999"] {
             assert_eq!(named(bad), None, "{bad}");
         }
     }
@@ -206,7 +218,24 @@ mod tests {
             pointers(r#"{"spec":{"steps":[{"id":"a","command":["x"],"needs":["b"]}]}}"#),
             ["/spec/steps/0/needs/0"]
         );
+        assert_eq!(pointers(r#"{"spec":{"steps":[{"id":"a","command":["x"]}],"steps":[]}}"#)[0], "/spec/steps");
+        assert_eq!(pointers(r#"{"spec":null}"#), ["/workflow"]);
         assert!(decoded(r#"{"spec":{"steps":[{"id":"a","command":["x"]}]}}"#).is_ok());
+        assert!(decoded(r#"{"workflow":"a","spec":null}"#).is_ok());
+    }
+
+    /// `serde_json::Value` would decode JSON within a string here, layer by layer, until the stack is full.
+    #[test]
+    fn json_within_strings_stays_a_string() {
+        let mut text = "0".to_owned();
+        for _ in 0..300 {
+            let inner = text.replace('\\', "\\u005c").replace('"', "\\u0022");
+            let [open, close] = ["[", "]"].map(|bracket| bracket.repeat(50));
+            text = format!(r#"{open}{{"$serde_json::private::RawValue":"{inner}"}}{close}"#);
+        }
+        assert_eq!(pointers(&format!(r#"{{"workflow":"a","x":{text}}}"#)), ["/x"]);
+        let label = r#"{"workflow":"a","labels":{"$serde_json::private::RawValue":"{\"a\":\"x\\u0000\"}"}}"#;
+        assert_eq!(pointers(label), ["/labels/$serde_json::private::RawValue"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Invariant: a 2xx is sent after the commit, and nothing is stored for a request that was refused. Never waits for Redis.
 
 mod decode;
+mod definition;
 mod grammar;
 pub mod idempotency;
 mod members;
@@ -14,7 +15,8 @@ pub mod service;
 mod split;
 mod stream;
 
-pub use decode::Definition;
+pub use decode::{Definition, version_number};
+pub use definition::Own;
 pub use idempotency::idempotency_key;
 pub use resolve::{Runnable, runnable};
 
@@ -26,8 +28,8 @@ use crate::query::view::{self, ExecutionView};
 use crate::state::App;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::Bytes;
 use decode::Wanted;
+use definition::Definitions;
 use members::Members;
 use payload::Payload;
 use resolve::InputRow;
@@ -80,11 +82,11 @@ pub async fn one(
             return Ok(accepted(&execution));
         }
     };
-    let text = text(&whole)?;
-    let members = Members::of(text).map_err(|error| json_body::invalid(&error))?;
-    let input = members.input;
+    let text = json_body::text(&whole)?;
     let mut errors = Errors::default();
-    let wanted = decode::decode(members, "", &mut errors);
+    let members = Members::of(text, "", &mut errors).map_err(|error| json_body::invalid(&error))?;
+    let input = members.input;
+    let wanted = decode::decode(members, "", &mut Definitions::default(), &mut errors);
     let wanted = errors.into_result(wanted).map_err(Problem::fields)?.ok_or_else(undecided)?;
     let id = ExecutionId::new();
     let idempotency = key.map(|key| IdempotencyKey { key, fingerprint: idempotency::fingerprint(&whole) });
@@ -138,7 +140,7 @@ pub async fn batch(
     let whole = json_body::read(&request, &mut body, MAX_BATCH_BYTES).await?;
     let idempotency = key.map(|key| IdempotencyKey { key, fingerprint: idempotency::fingerprint(&whole) });
     let traceparent = traceparent(&request);
-    let mut executions = decode_batch(&app, &principal, text(&whole)?).await?;
+    let mut executions = decode_batch(&app, &principal, json_body::text(&whole)?).await?;
     for execution in &mut executions {
         execution.traceparent.clone_from(&traceparent);
     }
@@ -154,11 +156,12 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
         return Err(Problem::field("/executions", format!("has {} items; 1 to {MAX_BATCH} are accepted", items.len())));
     }
     let mut errors = Errors::default();
+    let mut definitions = Definitions::default();
     let mut executions = Vec::with_capacity(items.len());
     let now = clock::now();
     for (index, item) in items.iter().enumerate() {
         let at = format!("/executions/{index}");
-        let members = match Members::of(item.get()) {
+        let members = match Members::of(item.get(), &at, &mut errors) {
             Ok(members) => members,
             Err(error) if error.is_data() => {
                 errors.push(at, "must be an object");
@@ -173,7 +176,7 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
             );
             return Err(Problem::new(Kind::TooLarge, detail));
         }
-        let Some(wanted) = decode::decode(members, &at, &mut errors) else { continue };
+        let Some(wanted) = decode::decode(members, &at, &mut definitions, &mut errors) else { continue };
         let row = InputRow { inline: input.map(ToOwned::to_owned), size_bytes: input.map_or(0, str::len) as i64 };
         match resolve::resolve(app, principal.tenant_name(), ExecutionId::new(), wanted, row, now).await? {
             Ok(execution) => executions.push(execution),
@@ -185,14 +188,6 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
         }
     }
     errors.into_result(executions).map_err(Problem::fields)
-}
-
-/// The body as text that may be looked at.
-fn text(body: &Bytes) -> Result<&str, Problem> {
-    roadstead_domain::json::scan(body).map_err(json_body::unacceptable)?;
-    std::str::from_utf8(body).map_err(|error| {
-        Problem::new(Kind::InvalidJson, format!("the body is not UTF-8: byte {}", error.valid_up_to()))
-    })
 }
 
 async fn made(

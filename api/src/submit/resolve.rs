@@ -9,6 +9,7 @@ use roadstead_backend::config::ExecutionConfig;
 use roadstead_backend::store::submit::NewExecution;
 use roadstead_domain::decode::FieldError;
 use roadstead_domain::ids::ExecutionId;
+use std::sync::Arc;
 
 /// An input as it will be in the row.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct InputRow {
 #[derive(Debug)]
 pub struct Runnable {
     pub workflow: Option<(String, i32)>,
-    pub spec: Option<String>,
+    pub spec: Option<Arc<str>>,
     timeout_seconds: Option<u32>,
     max_retries: Option<u32>,
 }
@@ -48,10 +49,11 @@ pub async fn runnable(
 ) -> Result<Result<Runnable, Vec<FieldError>>, Problem> {
     let kubernetes = app.config.kubernetes.as_ref();
     let (runnable, objections) = match definition {
-        Definition::Own(workflow) => {
+        Definition::Own(own) => {
+            let workflow = &own.workflow;
             let runnable = Runnable {
                 workflow: None,
-                spec: Some(serde_json::to_string(workflow).map_err(Problem::internal)?),
+                spec: Some(Arc::clone(&own.text)),
                 timeout_seconds: workflow.timeout_seconds,
                 max_retries: workflow.max_retries,
             };

@@ -4,7 +4,8 @@ use super::grammar::{Grammar, Part, Unexpected};
 use super::members::INPUT;
 use crate::json_body;
 use crate::problem::{Kind, Problem};
-use roadstead_domain::decode::{Errors, kind, pointer, unknown_field};
+use roadstead_domain::decode::{Errors, pointer, unknown_field};
+use roadstead_domain::document::TWICE;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -18,18 +19,16 @@ const MAX_KEPT: usize = super::MAX_BATCH + 1;
 pub fn batch(text: &str) -> Result<Vec<&RawValue>, Problem> {
     let members: Batch<'_> = serde_json::from_str(text).map_err(|error| json_body::invalid(&error))?;
     members.errors.into_result(()).map_err(Problem::fields)?;
-    let Some(executions) = members.executions else { return Err(Problem::field("/executions", "is missing")) };
-    if let Ok(items) = serde_json::from_str::<Items<'_>>(executions.get()) {
-        return Ok(items.0);
+    match members.executions {
+        Some(Items::Array(items)) => Ok(items),
+        Some(Items::Other(kind)) => Err(Problem::field("/executions", format!("must be an array, not {kind}"))),
+        None => Err(Problem::field("/executions", "is missing")),
     }
-    let value: serde_json::Value =
-        serde_json::from_str(executions.get()).map_err(|error| json_body::invalid(&error))?;
-    Err(Problem::field("/executions", format!("must be an array, not {}", kind(&value))))
 }
 
 #[derive(Default)]
 struct Batch<'a> {
-    executions: Option<&'a RawValue>,
+    executions: Option<Items<'a>>,
     errors: Errors,
 }
 
@@ -50,7 +49,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
                         map.next_value::<IgnoredAny>()?;
                         batch.errors.push(pointer("", &name), unknown_field(&name, &[EXECUTIONS]));
                     } else if batch.executions.replace(map.next_value()?).is_some() {
-                        batch.errors.push(pointer("", &name), "stands there more than once");
+                        batch.errors.push(pointer("", &name), TWICE);
                     }
                 }
                 Ok(batch)
@@ -60,7 +59,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
     }
 }
 
-struct Items<'a>(Vec<&'a RawValue>);
+enum Items<'a> {
+    Array(Vec<&'a RawValue>),
+    /// What it is instead.
+    Other(&'static str),
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -75,14 +78,43 @@ impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Items<'de>, A::Error> {
                 let mut items = Vec::new();
                 while items.len() < MAX_KEPT {
-                    let Some(item) = seq.next_element()? else { return Ok(Items(items)) };
+                    let Some(item) = seq.next_element()? else { return Ok(Items::Array(items)) };
                     items.push(item);
                 }
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Items(items))
+                Ok(Items::Array(items))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Items<'de>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Items::Other("an object"))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Items<'de>, E> {
+                Ok(Items::Other("a string"))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Items<'de>, E> {
+                Ok(Items::Other("a number"))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Items<'de>, E> {
+                Ok(Items::Other("a number"))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Items<'de>, E> {
+                Ok(Items::Other("a number"))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Items<'de>, E> {
+                Ok(Items::Other("a boolean"))
+            }
+
+            fn visit_unit<E>(self) -> Result<Items<'de>, E> {
+                Ok(Items::Other("null"))
             }
         }
-        deserializer.deserialize_seq(Kept)
+        deserializer.deserialize_any(Kept)
     }
 }
 
@@ -143,7 +175,7 @@ impl Splitter {
                 self.in_input = self.name_is_input();
                 if self.in_input {
                     if self.had_input {
-                        return Err(Problem::field("/input", "stands there more than once"));
+                        return Err(Problem::field("/input", TWICE));
                     }
                     self.had_input = true;
                     self.others.extend_from_slice(b"null");
@@ -250,7 +282,18 @@ mod tests {
         assert_eq!(batch(r#"{"executions":[{"workflow":"a"},3]}"#).unwrap().len(), 2);
         let pointer = |text: &str| batch(text).unwrap_err().detail().to_owned();
         assert!(pointer("{}").starts_with("/executions"));
-        assert!(pointer(r#"{"executions":{}}"#).starts_with("/executions"));
+        for (other, kind) in [
+            ("{\"a\":[1]}", "an object"),
+            ("null", "null"),
+            ("\"x\"", "a string"),
+            ("1", "a number"),
+            ("-1", "a number"),
+            ("1.5", "a number"),
+            ("true", "a boolean"),
+        ] {
+            let told = pointer(&format!("{{\"executions\":{other}}}"));
+            assert!(told.starts_with("/executions") && told.ends_with(&format!("not {kind}")), "{told}");
+        }
         assert!(pointer(r#"{"execution":[]}"#).contains("did you mean `executions`"));
         assert!(pointer(r#"{"executions":[],"executions":[]}"#).contains("more than once"));
         let many = format!(r#"{{"executions":[{}0]}}"#, "0,".repeat(5_000));

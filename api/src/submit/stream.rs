@@ -4,6 +4,7 @@
 //! refused or its client goes away before its row is on its way to the database.
 
 use super::decode;
+use super::definition::Definitions;
 use super::idempotency::Flight;
 use super::members::Members;
 use super::payload::{Payload, not_stored};
@@ -76,9 +77,9 @@ pub async fn submit(
     let sink = Sink::new(&app.objects, principal.tenant_name(), id, max_input_bytes);
     let taken = take(head, body, sink, key.is_some(), max_input_bytes).await?;
 
-    let members = Members::of(&taken.others).map_err(|error| json_body::invalid(&error))?;
     let mut errors = Errors::default();
-    let wanted = decode::decode(members, "", &mut errors);
+    let members = Members::of(&taken.others, "", &mut errors).map_err(|error| json_body::invalid(&error))?;
+    let wanted = decode::decode(members, "", &mut Definitions::default(), &mut errors);
     let wanted = errors.into_result(wanted).map_err(Problem::fields)?.ok_or_else(undecided)?;
     let mut execution = made(app, principal, id, wanted, taken.row).await?;
     execution.traceparent = traceparent(request);

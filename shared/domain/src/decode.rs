@@ -25,6 +25,13 @@ impl Errors {
         }
     }
 
+    /// Those of a document of its own that stands at `at` in this one.
+    pub fn extend(&mut self, at: &str, found: &[FieldError]) {
+        for FieldError { pointer, detail } in found {
+            self.push([at, pointer].concat(), detail.as_str());
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -5,6 +5,7 @@
 
 pub mod attempt;
 pub mod decode;
+pub mod document;
 pub mod execution;
 pub mod ids;
 pub mod json;

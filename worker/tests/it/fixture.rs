@@ -228,7 +228,7 @@ pub fn execution() -> NewExecution {
         id: ExecutionId::new(),
         priority: Priority::Normal,
         workflow: None,
-        spec: Some(r#"{"steps":[{"id":"a","command":["true"]}]}"#.to_owned()),
+        spec: Some(r#"{"steps":[{"id":"a","command":["true"]}]}"#.into()),
         input: None,
         input_bytes: 0,
         timeout_seconds: 60,

@@ -341,7 +341,7 @@ pub async fn log_segments(
         .await?)
 }
 
-fn by_execution(sql: &'static str, tenant: &str, id: ExecutionId) -> Statement {
+fn by_execution(sql: &'static str, tenant: &str, id: ExecutionId) -> Statement<'static> {
     statement(sql).bind::<Text, _>(tenant.to_owned()).bind::<SqlUuid, _>(id.0)
 }
 
@@ -365,7 +365,7 @@ SELECT count(*) AS count FROM (
 /// How many of the tenant's executions go before this queued one, counted up to [`MAX_COUNTED_AHEAD`].
 pub async fn ahead(connection: &mut Connection, execution: &Execution) -> StoreResult<i64> {
     let Some(queued_at) = execution.queued_at else { return Ok(0) };
-    let arm = |statement: Statement| {
+    let arm = |statement: Statement<'static>| {
         statement
             .bind::<Text, _>(execution.tenant.clone())
             .bind::<SmallInt, _>(execution.priority.rank())

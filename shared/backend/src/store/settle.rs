@@ -166,7 +166,7 @@ pub async fn settle(connection: &mut Connection, settlements: &[Settlement]) -> 
     Ok(applied)
 }
 
-fn statement_for(rows: &[(i32, &Settlement, State)]) -> super::statement::Statement {
+fn statement_for(rows: &[(i32, &Settlement, State)]) -> super::statement::Statement<'static> {
     macro_rules! column {
         ($row:ident => $value:expr) => {
             rows.iter().map(|(_, $row, _)| $value).collect::<Vec<_>>()

@@ -11,23 +11,23 @@ use diesel::sql_types::{HasSqlType, Untyped};
 use std::marker::PhantomData;
 
 /// A statement under construction; run it with `diesel_async::RunQueryDsl`.
-pub struct Statement {
+pub struct Statement<'a> {
     sql: &'static str,
-    binds: Vec<Box<dyn QueryFragment<Pg> + Send + Sync>>,
+    binds: Vec<Box<dyn QueryFragment<Pg> + Send + Sync + 'a>>,
 }
 
 /// Begins a statement.
-pub fn statement(sql: &'static str) -> Statement {
+pub fn statement<'a>(sql: &'static str) -> Statement<'a> {
     Statement { sql, binds: Vec::new() }
 }
 
-impl Statement {
+impl<'a> Statement<'a> {
     /// Fills the next `{}`.
     #[must_use]
     pub fn bind<ST, U>(mut self, value: U) -> Self
     where
         ST: Send + Sync + 'static,
-        U: ToSql<ST, Pg> + Send + Sync + 'static,
+        U: ToSql<ST, Pg> + Send + Sync + 'a,
         Pg: HasSqlType<ST>,
     {
         self.binds.push(Box::new(Bind::<ST, U>(value, PhantomData)));
@@ -47,7 +47,7 @@ where
     }
 }
 
-impl QueryFragment<Pg> for Statement {
+impl QueryFragment<Pg> for Statement<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let mut pieces = self.sql.split("{}");
         out.push_sql(pieces.next().unwrap_or_default());
@@ -65,11 +65,11 @@ fn wrong_number(sql: &str) -> diesel::result::Error {
     diesel::result::Error::QueryBuilderError(format!("the number of binds does not fit the statement: {sql}").into())
 }
 
-impl Query for Statement {
+impl Query for Statement<'_> {
     type SqlType = Untyped;
 }
 
-impl QueryId for Statement {
+impl QueryId for Statement<'_> {
     type QueryId = ();
     const HAS_STATIC_QUERY_ID: bool = false;
 }

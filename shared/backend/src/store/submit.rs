@@ -11,6 +11,7 @@ use diesel_async::RunQueryDsl;
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// One execution to record.
@@ -20,7 +21,7 @@ pub struct NewExecution {
     pub priority: Priority,
     pub workflow: Option<(String, i32)>,
     /// Canonical JSON of a definition that came with the submission.
-    pub spec: Option<String>,
+    pub spec: Option<Arc<str>>,
     /// The bytes as submitted; `None` with a non-zero size when they are an object.
     pub input: Option<String>,
     pub input_bytes: i64,
@@ -224,7 +225,7 @@ async fn answer_repeats(
     Ok(())
 }
 
-fn bind_rows(statement: Statement, batch: &[Submission]) -> Statement {
+fn bind_rows<'a>(statement: Statement<'a>, batch: &'a [Submission]) -> Statement<'a> {
     let rows = || batch.iter().flat_map(|s| s.executions.iter().map(move |row| (s, row)));
     macro_rules! column {
         ($row:ident => $value:expr) => {
@@ -232,18 +233,18 @@ fn bind_rows(statement: Statement, batch: &[Submission]) -> Statement {
         };
     }
     statement
-        .bind::<Array<Text>, Vec<String>>(rows().map(|(s, _)| s.tenant.clone()).collect())
+        .bind::<Array<Text>, Vec<&str>>(rows().map(|(s, _)| s.tenant.as_str()).collect())
         .bind::<Array<SqlUuid>, Vec<Uuid>>(column!(e => e.id.0))
         .bind::<Array<SmallInt>, Vec<i16>>(column!(e => e.priority.rank()))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.workflow.as_ref().map(|w| w.0.clone()))))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.workflow.as_ref().map(|w| w.0.as_str()))))
         .bind::<Array<Nullable<Integer>>, _>(sparse(rows().map(|(_, e)| e.workflow.as_ref().map(|w| w.1))))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.spec.clone())))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.input.clone())))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.spec.as_deref())))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.input.as_deref())))
         .bind::<Array<BigInt>, Vec<i64>>(column!(e => e.input_bytes))
         .bind::<Array<Integer>, Vec<i32>>(column!(e => e.timeout_seconds))
         .bind::<Array<Integer>, Vec<i32>>(column!(e => e.max_attempts))
-        .bind::<Array<Nullable<Jsonb>>, _>(sparse(rows().map(|(_, e)| e.labels.clone())))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.traceparent.clone())))
+        .bind::<Array<Nullable<Jsonb>>, _>(sparse(rows().map(|(_, e)| e.labels.as_ref())))
+        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.traceparent.as_deref())))
         .bind::<Array<Nullable<SqlUuid>>, _>(sparse(rows().map(|(_, e)| e.retry_of.map(|id| id.0))))
         .bind::<Array<Timestamptz>, Vec<DateTime<Utc>>>(column!(e => e.created_at))
         .bind::<Array<Nullable<Timestamptz>>, _>(sparse(rows().map(|(_, e)| e.run_at)))
@@ -251,7 +252,7 @@ fn bind_rows(statement: Statement, batch: &[Submission]) -> Statement {
         .bind::<Array<Bool>, Vec<bool>>(column!(e => e.enqueued))
 }
 
-fn bind_keys(statement: Statement, keyed: &[(&IdempotencyKey, &Submission)]) -> Statement {
+fn bind_keys<'a>(statement: Statement<'a>, keyed: &[(&'a IdempotencyKey, &'a Submission)]) -> Statement<'a> {
     let (mut ids, mut firsts, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
     for (_, submission) in keyed {
         // PostgreSQL counts from 1.
@@ -263,14 +264,14 @@ fn bind_keys(statement: Statement, keyed: &[(&IdempotencyKey, &Submission)]) -> 
     }
     statement
         .bind::<Array<SqlUuid>, Vec<Uuid>>(ids)
-        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(_, s)| s.tenant.clone()).collect())
-        .bind::<Array<Text>, Vec<String>>(keyed.iter().map(|(key, _)| key.key.clone()).collect())
-        .bind::<Array<Binary>, Vec<Vec<u8>>>(keyed.iter().map(|(key, _)| key.fingerprint.clone()).collect())
+        .bind::<Array<Text>, Vec<&str>>(keyed.iter().map(|(_, s)| s.tenant.as_str()).collect())
+        .bind::<Array<Text>, Vec<&str>>(keyed.iter().map(|(key, _)| key.key.as_str()).collect())
+        .bind::<Array<Binary>, Vec<&[u8]>>(keyed.iter().map(|(key, _)| key.fingerprint.as_slice()).collect())
         .bind::<Array<Integer>, Vec<i32>>(firsts)
         .bind::<Array<Integer>, Vec<i32>>(lasts)
 }
 
-fn bind_first_ids(statement: Statement, batch: &[Submission]) -> Statement {
+fn bind_first_ids<'a>(statement: Statement<'a>, batch: &[Submission]) -> Statement<'a> {
     let first_ids = batch.iter().flat_map(|s| {
         let first_id = s.idempotency.as_ref().and_then(|_| first_id(s));
         s.executions.iter().map(move |_| first_id)

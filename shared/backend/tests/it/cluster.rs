@@ -24,7 +24,7 @@ async fn a_definition_says_what_it_asks_of_a_cluster_wherever_it_is() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     let mut own = execution();
-    own.spec = Some(SPEC.to_owned());
+    own.spec = Some(SPEC.into());
     let own = submitted(c, own).await;
     let named = submitted(c, execution()).await;
     sql(

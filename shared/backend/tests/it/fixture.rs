@@ -60,7 +60,7 @@ pub fn execution() -> NewExecution {
         id: ExecutionId::new(),
         priority: Priority::Normal,
         workflow: None,
-        spec: Some(r#"{"steps":[{"id":"a","command":["true"]}]}"#.to_owned()),
+        spec: Some(r#"{"steps":[{"id":"a","command":["true"]}]}"#.into()),
         input: Some("{\"a\": 1.50}".to_owned()),
         input_bytes: 11,
         timeout_seconds: 60,

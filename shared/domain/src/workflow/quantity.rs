@@ -24,11 +24,13 @@ const SUFFIXES: &[(&str, u128)] = &[
     ("G", 1_000 * 1_000_000_000),
     ("T", 1_000 * 1_000_000_000_000),
     ("P", 1_000 * 1_000_000_000_000_000),
+    ("E", 1_000 * 1_000_000_000_000_000_000),
     ("Ki", 1_000 << 10),
     ("Mi", 1_000 << 20),
     ("Gi", 1_000 << 30),
     ("Ti", 1_000 << 40),
     ("Pi", 1_000 << 50),
+    ("Ei", 1_000 << 60),
 ];
 /// On each side of the point: more would not fit a number, and mean nothing.
 const MAX_DIGITS: usize = 15;
@@ -100,7 +102,7 @@ mod tests {
             assert_eq!(thousandths(text), expected, "{text}");
         }
         assert!(thousandths("1G") < thousandths("1Gi"));
-        assert!(thousandths("999999999999999.999999999999999Pi") > thousandths("999999999999999Pi"));
+        assert!(thousandths("999999999999999.999999999999999Ei") > thousandths("999999999999999Ei"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::dag::Dag;
 use super::quantity::Quantity;
 use super::spec::{Resources, Step, Workflow};
 use crate::decode::{Errors, FieldError, Fields, kind, pointer};
-use crate::json;
+use crate::document;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,34 +20,35 @@ pub const MAX_RETRIES: i64 = 100;
 /// Variables of the platform's own that a step may not set.
 const RESERVED_ENV_PREFIX: &str = "ROADSTEAD_";
 
-/// Decodes a definition that stands at `at` in its document.
-pub fn decode(value: Value, at: &str) -> Result<Workflow, Vec<FieldError>> {
+/// Decodes a definition from YAML or JSON text. JSON is tried first where it may be, so that its messages are JSON's.
+pub fn from_text(text: &str) -> Result<Workflow, Vec<FieldError>> {
+    if text.len() > 2 * MAX_DEFINITION_BYTES {
+        return Err(unreadable(format!("is longer than {MAX_DEFINITION_BYTES} bytes")));
+    }
     let mut errors = Errors::default();
-    let workflow = workflow(value, at, &mut errors);
+    let json = text.trim_start().starts_with('{').then(|| document::from_json(text, "", &mut errors));
+    if let Some(Ok(value)) = json {
+        return decode(value, errors);
+    }
+    errors = Errors::default();
+    match (document::from_yaml(text, "", &mut errors), json) {
+        (Ok(value), _) => decode(value, errors),
+        (Err(_), Some(Err(error))) => Err(unreadable(format!("is not valid JSON: {error}"))),
+        (Err(error), _) => Err(unreadable(format!("is not valid YAML: {error}"))),
+    }
+}
+
+fn unreadable(detail: String) -> Vec<FieldError> {
+    vec![FieldError { pointer: String::new(), detail }]
+}
+
+/// Decodes a definition that was read by [`document`], with the mistakes that were found there.
+pub fn decode(value: Value, mut errors: Errors) -> Result<Workflow, Vec<FieldError>> {
+    let workflow = workflow(value, "", &mut errors);
     match workflow {
         Some(workflow) => errors.into_result(workflow),
         None => errors.into_result(()).and(Err(Vec::new())),
     }
-}
-
-/// Decodes a definition from YAML or JSON text (JSON is tried first, so that its messages are JSON's).
-pub fn from_text(text: &str) -> Result<Workflow, Vec<FieldError>> {
-    let fail = |detail: String| vec![FieldError { pointer: String::new(), detail }];
-    if text.len() > 2 * MAX_DEFINITION_BYTES {
-        return Err(fail(format!("is longer than {MAX_DEFINITION_BYTES} bytes")));
-    }
-    let value: Value = if text.trim_start().starts_with('{') {
-        if let Err(why) = json::scan(text.as_bytes()) {
-            return Err(fail(match why {
-                json::Unacceptable::TooDeep { .. } => format!("is nested deeper than {}", json::MAX_DEPTH),
-                json::Unacceptable::NulCharacter { .. } => "holds the character U+0000".to_owned(),
-            }));
-        }
-        serde_json::from_str(text).map_err(|e| fail(format!("is not valid JSON: {e}")))?
-    } else {
-        serde_yaml_ng::from_str(text).map_err(|e| fail(format!("is not valid YAML: {e}")))?
-    };
-    decode(value, "")
 }
 
 fn workflow(value: Value, at: &str, errors: &mut Errors) -> Option<Workflow> {
@@ -153,9 +154,6 @@ fn step(value: Value, at: &str, errors: &mut Errors) -> Option<Step> {
     if command.first().is_none_or(String::is_empty) {
         fields.error("command", "must be a non-empty array of strings: the program and its arguments");
     }
-    if command.iter().any(|argument| argument.contains('\0')) {
-        fields.error("command", "holds the character U+0000");
-    }
     let needs = fields.strings("needs", MAX_STEPS).unwrap_or_default();
     let env = fields.string_map("env", MAX_ENV).unwrap_or_default();
     check_env(&env, &mut fields);
@@ -172,7 +170,7 @@ fn step(value: Value, at: &str, errors: &mut Errors) -> Option<Step> {
 }
 
 fn check_env(env: &BTreeMap<String, String>, fields: &mut Fields<'_>) {
-    for (name, value) in env {
+    for name in env.keys() {
         let (at, errors) = fields.nested("env");
         let mut chars = name.bytes();
         let named = chars.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
@@ -181,8 +179,6 @@ fn check_env(env: &BTreeMap<String, String>, fields: &mut Fields<'_>) {
             errors.push(pointer(&at, name), "must be named by letters, digits and `_`, not beginning with a digit");
         } else if name.starts_with(RESERVED_ENV_PREFIX) {
             errors.push(pointer(&at, name), format!("names beginning with {RESERVED_ENV_PREFIX} are reserved"));
-        } else if value.contains('\0') {
-            errors.push(pointer(&at, name), "holds the character U+0000");
         }
     }
 }
@@ -190,7 +186,15 @@ fn check_env(env: &BTreeMap<String, String>, fields: &mut Fields<'_>) {
 fn resources(value: Value, at: &str, errors: &mut Errors) -> Resources {
     let Some(mut fields) = Fields::of(value, at, errors) else { return Resources::default() };
     let mut quantity = |name: &'static str| {
-        let text = fields.string(name)?;
+        // `cpu: 2` is a number in YAML, and a quantity all the same.
+        let text = match fields.take(name)? {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            other => {
+                fields.error(name, format!("must be a Kubernetes quantity, not {}", kind(&other)));
+                return None;
+            }
+        };
         if text.parse::<Quantity>().is_err() {
             fields.error(name, "must be a Kubernetes quantity, as in `500m`, `2`, `256Mi`");
         }
@@ -227,7 +231,7 @@ mod tests {
     use serde_json::json;
 
     fn pointers(value: Value) -> Vec<String> {
-        decode(value, "").unwrap_err().into_iter().map(|e| e.pointer).collect()
+        decode(value, Errors::default()).unwrap_err().into_iter().map(|e| e.pointer).collect()
     }
 
     #[test]
@@ -235,18 +239,21 @@ mod tests {
         let yaml = "steps:\n  - id: a\n    command: [echo, hi]\n    env: {MODE: fast}\nresources: {cpu: \"500m\"}\n";
         let json = r#"{"steps":[{"id":"a","command":["echo","hi"],"env":{"MODE":"fast"}}],"resources":{"cpu":"500m"}}"#;
         assert_eq!(from_text(yaml).unwrap(), from_text(json).unwrap());
+        let flow = "{steps: [{id: a, command: [echo, hi], env: {MODE: fast}}], resources: {cpu: 500m}}";
+        assert_eq!(from_text(flow).unwrap(), from_text(json).unwrap(), "YAML, too, may begin with a brace");
+        assert!(from_text("{\"steps\": [").unwrap_err()[0].detail.contains("valid JSON"));
     }
 
     #[test]
     fn a_checked_workflow_survives_its_canonical_form() {
         let workflow = decode(
             json!({"image": "python:3.12", "steps": [{"id": "a", "command": ["x"], "retries": 2, "files": {"d/a.sh": "…"}}]}),
-            "",
+            Errors::default(),
         )
         .unwrap();
         let text = serde_json::to_string(&workflow).unwrap();
         assert_eq!(serde_json::from_str::<Workflow>(&text).unwrap(), workflow);
-        assert_eq!(decode(serde_json::from_str(&text).unwrap(), "").unwrap(), workflow);
+        assert_eq!(from_text(&text).unwrap(), workflow);
     }
 
     #[test]
