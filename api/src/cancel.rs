@@ -7,6 +7,8 @@ use crate::query::{Params, execution_id};
 use crate::state::App;
 use actix_web::{HttpRequest, HttpResponse, web};
 use roadstead_backend::store::cancel::{self, Cancel};
+use roadstead_backend::store::query::Execution;
+use roadstead_backend::telemetry::metrics::EXECUTIONS_FINISHED_TOTAL;
 
 pub fn routes(cfg: &mut web::ServiceConfig) {
     cfg.service(web::resource("/v1/executions/{id}/cancel").route(web::post().to(cancel)));
@@ -31,14 +33,20 @@ pub async fn cancel(
     Params::of(request.query_string()).finish(())?;
     let id = execution_id(&id)?;
     match cancel::cancel(&mut *app.database.get().await?, &principal.tenant.name, id).await? {
-        Cancel::Accepted(execution) => {
-            app.changes.touch(id);
-            let queue = Queue::uncounted(&execution, WaitingFor::Dispatch);
-            Ok(HttpResponse::Accepted().json(ExecutionView::of(&execution, queue)))
+        Cancel::Done(execution) => {
+            metrics::counter!(EXECUTIONS_FINISHED_TOTAL, "outcome" => execution.state.as_str()).increment(1);
+            Ok(accepted(&app, &execution))
         }
+        Cancel::Noted(execution) => Ok(accepted(&app, &execution)),
         Cancel::Ended(execution) => {
             Err(Problem::new(Kind::Conflict, format!("the execution is {} already", execution.state)))
         }
         Cancel::NotFound => Err(Problem::not_found()),
     }
+}
+
+fn accepted(app: &App, execution: &Execution) -> HttpResponse {
+    app.changes.touch(execution.id);
+    let queue = Queue::uncounted(execution, WaitingFor::Dispatch);
+    HttpResponse::Accepted().json(ExecutionView::of(execution, queue))
 }

@@ -29,7 +29,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Capacity {
     /// Attempts that may be live at once, over all workers and tenants.
-    pub max_concurrent_jobs: u32,
+    pub cap: u32,
     /// Attempts that are, of all tenants.
     pub live: i64,
     /// The own tenant's; all tenants' for a key of role `admin`.
@@ -116,7 +116,7 @@ async fn count(app: &App, tenant: Option<String>) -> Result<Arc<Capacity>, Probl
     depths.sort_by(|a, b| (&a.tenant, a.priority()).cmp(&(&b.tenant, b.priority())));
     let ages = depths.iter().filter_map(|depth| depth.oldest_age_seconds);
     Ok(Arc::new(Capacity {
-        max_concurrent_jobs: app.config.executions.max_concurrent_jobs,
+        cap: app.config.executions.max_concurrent_jobs,
         live,
         oldest_age_seconds: ages.reduce(f64::max),
         queued: depths

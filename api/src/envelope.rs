@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever fails inside, the answer is a problem document under the request's id, and what went wrong inside is logged here and nowhere else.
 
-use crate::http_metrics;
+use crate::http_metrics::{self, InFlight};
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 use actix_web::body::{BoxBody, MessageBody};
@@ -27,6 +27,7 @@ pub async fn envelop<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
+    let _in_flight = InFlight::begin();
     let id = request_id(&request);
     let unmigrated = request.path().starts_with(VERSIONED)
         && request.app_data::<web::Data<App>>().is_some_and(|app| !app.is_migrated());

@@ -6,8 +6,8 @@
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
-use metrics::{Counter, Histogram, counter, histogram};
-use roadstead_backend::telemetry::metrics::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS_TOTAL};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use roadstead_backend::telemetry::metrics::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS_IN_FLIGHT, HTTP_REQUESTS_TOTAL};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -18,6 +18,24 @@ type Series = HashMap<(&'static str, u16), (Counter, Histogram)>;
 
 thread_local! {
     static ROUTES: RefCell<HashMap<String, Series>> = RefCell::default();
+    static IN_FLIGHT: Gauge = gauge!(HTTP_REQUESTS_IN_FLIGHT);
+}
+
+/// A request that is being answered, until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(());
+
+impl InFlight {
+    pub fn begin() -> Self {
+        IN_FLIGHT.with(|gauge| gauge.increment(1));
+        Self(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        IN_FLIGHT.with(|gauge| gauge.decrement(1));
+    }
 }
 
 pub fn record(response: &ServiceResponse<BoxBody>, began: Instant) {

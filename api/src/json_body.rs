@@ -2,7 +2,7 @@
 
 use crate::problem::{Kind, Problem};
 use actix_web::HttpRequest;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use actix_web::web::Payload;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -10,7 +10,12 @@ use roadstead_domain::json::{self, MAX_DEPTH, Unacceptable};
 use serde::de::DeserializeOwned;
 
 /// The media type of the body, lower case and without parameters, if it is one of `accepted`.
+/// A body that is encoded is refused: what a request may cost is bounded by its bytes.
 pub fn content_type(request: &HttpRequest, accepted: &[&'static str]) -> Result<&'static str, Problem> {
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::new(Kind::UnsupportedMediaType, "the body must be sent without a Content-Encoding")
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+    }
     let given = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?")).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     accepted.iter().find(|name| essence.eq_ignore_ascii_case(name)).copied().ok_or_else(|| {
@@ -98,6 +103,20 @@ pub fn invalid(error: &serde_json::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn an_encoded_body_is_not_taken_for_what_it_holds() {
+        let request = |coding: &'static str| {
+            TestRequest::post()
+                .insert_header((CONTENT_TYPE, "application/json"))
+                .insert_header((CONTENT_ENCODING, coding))
+                .to_http_request()
+        };
+        let kind = |coding| content_type(&request(coding), &["application/json"]).map_err(|problem| problem.kind());
+        assert_eq!(kind("gzip"), Err(Kind::UnsupportedMediaType));
+        assert_eq!(kind("Identity"), Ok("application/json"));
+    }
 
     #[test]
     fn what_is_wrong_with_a_text_decides_the_kind() {

@@ -44,6 +44,7 @@ macro_rules! kinds {
 
 kinds! {
     InvalidRequest = BAD_REQUEST, "invalid-request", "The request is not valid";
+    UnknownWorkflow = BAD_REQUEST, "unknown-workflow", "There is no such workflow";
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not valid JSON";
     NestingTooDeep = BAD_REQUEST, "nesting-too-deep", "The JSON is nested too deeply";
     NulCharacter = BAD_REQUEST, "nul-character", "A string holds the character U+0000";
@@ -56,11 +57,9 @@ kinds! {
     NoResult = NOT_FOUND, "no-result", "There is no result";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "None of the accepted content types can be given";
-    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The request did not arrive in time";
     Conflict = CONFLICT, "conflict", "The execution's state does not allow this";
     IdempotencyInFlight = CONFLICT, "idempotency-in-flight", "A request with this Idempotency-Key is being worked on";
     Gone = GONE, "attempt-not-current", "The attempt is no longer current";
-    LengthRequired = LENGTH_REQUIRED, "length-required", "The body's length is required";
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content type is not supported";
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key was used for another request";

@@ -70,7 +70,7 @@ async fn resubmit(
     let stored = query::definition(&mut *app.database.get().await?, &tenant.name, old.id).await?;
     let query::Definition { spec, input } = stored.ok_or_else(Problem::not_found)?;
     let definition = definition(old, spec.as_deref())?;
-    let runnable = submit::runnable(app, &tenant.name, &definition).await?.map_err(Problem::fields)?;
+    let runnable = submit::runnable(app, &tenant.name, &definition).await?.map_err(Problem::from)?;
     let new = again(old, runnable, input);
     let id = new.id;
     let copied = new.input.is_none() && new.input_bytes > 0;

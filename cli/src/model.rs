@@ -144,7 +144,7 @@ pub struct WorkflowEntry {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Capacity {
-    pub max_concurrent_jobs: u64,
+    pub cap: u64,
     pub live: i64,
     pub queued: Vec<Waiting>,
     pub oldest_age_seconds: Option<f64>,

@@ -73,7 +73,7 @@ pub async fn logs(
     let id = execution_id(&id)?;
     let reader = Reader::new(app.clone(), principal.tenant.name.clone(), id, selection);
     let content_type = if content_type == "text/plain" { "text/plain; charset=utf-8" } else { content_type };
-    live::respond(&app, &request, id, content_type, reader).await
+    live::respond(&app, &request, principal.tenant_name(), id, content_type, reader).await
 }
 
 fn selection(query: &str, format: Format) -> Result<Selection, Problem> {

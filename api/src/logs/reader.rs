@@ -80,14 +80,20 @@ impl Reader {
         let tail = self.selection.tail.take();
         let growth = follow::growth(&mut *self.app.database.get().await?, &self.tenant, self.id).await?;
         let growth = growth.ok_or_else(Problem::not_found)?;
-        self.seen = Some(growth.state);
+        let waited = self.seen.replace(growth.state).is_some();
         self.say_followed(&growth).await?;
         let latest = || growth.attempts.iter().rev().find(|log| log.started).map(|log| log.attempt);
         self.attempt = self.attempt.or_else(latest);
         let Some(attempt) = self.attempt else { return Ok(self.nothing_more(growth.state)) };
-        let log = growth.attempts.iter().find(|log| log.attempt == attempt);
-        let log = *log
-            .ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no attempt {attempt} of this execution")))?;
+        let Some(&log) = growth.attempts.iter().find(|log| log.attempt == attempt) else {
+            return if self.may_come(&growth) {
+                Ok(Step::Idle)
+            } else if waited {
+                Ok(self.end(growth.state))
+            } else {
+                Err(Problem::new(Kind::NotFound, format!("there is no attempt {attempt} of this execution")))
+            };
+        };
         let over = log.finished || growth.state.is_terminal();
         if log.last_seq.is_some_and(|last| last >= self.next_seq) && self.gather(attempt, over, tail).await? {
             return Ok(Step::Data(String::new()));
@@ -104,6 +110,12 @@ impl Reader {
             return Ok(Step::Data(String::new()));
         }
         Ok(self.nothing_more(growth.state))
+    }
+
+    /// Whether an attempt that is not there yet may be waited for.
+    fn may_come(&self, growth: &Growth) -> bool {
+        let latest = growth.attempts.last().map_or(0, |log| log.attempt);
+        self.selection.follow && !growth.state.is_terminal() && self.attempt.is_some_and(|wanted| wanted > latest)
     }
 
     fn nothing_more(&self, state: State) -> Step {

@@ -85,8 +85,8 @@ pub async fn attempts(
     let id = execution_id(&id)?;
     let tenant = principal.tenant.name.clone();
     if wanted == EVENT_STREAM {
-        let feed = AttemptFeed { app: app.clone(), tenant, id, told: Vec::new(), ended: None };
-        return live::respond(&app, &request, id, wanted, feed).await;
+        let feed = AttemptFeed { app: app.clone(), tenant: tenant.clone(), id, told: Vec::new(), ended: None };
+        return live::respond(&app, &request, &tenant, id, wanted, feed).await;
     }
     let (_, items) = look(&app, &tenant, id).await?;
     json(&Attempts { items })

@@ -63,8 +63,8 @@ pub async fn events(
     let tenant = principal.tenant.name.clone();
     if wanted == EVENT_STREAM {
         let after = live::last_event_id(&request, |text| text.parse::<i64>().ok())?.unwrap_or(-1);
-        let feed = EventFeed { app: app.clone(), tenant, id, after, told: HashSet::new(), ended: None };
-        return live::respond(&app, &request, id, wanted, feed).await;
+        let feed = EventFeed { app: app.clone(), tenant: tenant.clone(), id, after, told: HashSet::new(), ended: None };
+        return live::respond(&app, &request, &tenant, id, wanted, feed).await;
     }
     let (_, items) = look(&app, &tenant, id).await?;
     json(&Events { items })

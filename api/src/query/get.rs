@@ -56,7 +56,7 @@ pub async fn load(app: &App, tenant: &str, id: ExecutionId) -> Result<Execution,
 
 /// The execution once it has ended, or as it is when the wait is over or the server stops.
 async fn until_end(app: &App, tenant: &str, id: ExecutionId, wait: Duration) -> Result<Execution, Problem> {
-    let _permit = app.streams.enter()?;
+    let _permit = app.streams.enter(tenant)?;
     let deadline = Instant::now() + wait;
     let mut watch = app.changes.watch(id);
     loop {

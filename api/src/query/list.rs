@@ -6,6 +6,7 @@ use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 use actix_web::{HttpRequest, HttpResponse, web};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use roadstead_backend::store::query::{self, Filter};
 use roadstead_domain::execution::State;
 use roadstead_domain::ids::{ExecutionId, is_name};
@@ -75,12 +76,18 @@ fn filter(query: &str, tenant: &str) -> Result<(Filter, Listing), Problem> {
     let after_text = created_after.map(|time| time.to_rfc3339()).unwrap_or_default();
     let filters = [states_text.as_str(), workflow.as_deref().unwrap_or_default(), &labels_text, &after_text];
     let listing = Listing::new("executions", tenant, &filters);
+    let created_after = created_after.map(end_of_its_millisecond);
     let filter = Filter { states, workflow, labels, created_after, before: None, limit };
     let filter = params.finish(filter)?;
     let before = cursor.map(|cursor| listing.position(&cursor)).transpose()?;
     let before = before.map(|id| Uuid::from_slice(&id).map(ExecutionId)).transpose();
     let before = before.map_err(|_| Problem::new(Kind::InvalidCursor, "the cursor holds no execution"))?;
     Ok((Filter { before, ..filter }, listing))
+}
+
+/// Rows know microseconds, answers tell milliseconds: after an execution's `created_at` as it was answered comes the next one, not itself.
+fn end_of_its_millisecond(time: DateTime<Utc>) -> DateTime<Utc> {
+    time.trunc_subsecs(3) + TimeDelta::microseconds(999)
 }
 
 /// In the state machine's order and each once, so that another spelling of the same filter takes the same cursors.
@@ -123,6 +130,14 @@ mod tests {
         assert_eq!(filter.states, [State::Running, State::Failed]);
         assert_eq!(filter.labels, Some(serde_json::json!({"a": "b:c", "d": ""})));
         assert_eq!((filter.workflow.as_deref(), filter.limit), (Some("w"), 7));
+    }
+
+    #[test]
+    fn what_was_created_in_the_named_millisecond_is_not_after_it() {
+        let after = |text: &str| filter(&format!("created_after={text}"), "acme").unwrap().0.created_after.unwrap();
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        assert_eq!(after("2026-11-21T08:30:00.123Z"), time("2026-11-21T08:30:00.123999Z"));
+        assert_eq!(after("2026-11-21T08:30:00Z"), time("2026-11-21T08:30:00.000999Z"));
     }
 
     #[test]

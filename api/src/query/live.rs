@@ -24,25 +24,42 @@ use tokio_util::sync::CancellationToken;
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Readers that wait or follow at once, in this process.
-const MAX_STREAMS: usize = 1_000;
+const MAX_STREAMS: usize = 4_000;
+/// Of one tenant, so that no tenant takes all.
+const MAX_STREAMS_OF_TENANT: usize = 1_000;
+const MAX_TENANTS: u64 = 10_000;
 
 /// Permits for readers that stay. Cloning shares them.
 #[derive(Clone, Debug)]
-pub struct Streams(Arc<Semaphore>);
+pub struct Streams {
+    all: Arc<Semaphore>,
+    by_tenant: moka::sync::Cache<String, Arc<Semaphore>>,
+}
+
+/// Given back when it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    _of_all: OwnedSemaphorePermit,
+    _of_tenant: OwnedSemaphorePermit,
+}
 
 impl Default for Streams {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
+        Self { all: Arc::new(Semaphore::new(MAX_STREAMS)), by_tenant: moka::sync::Cache::new(MAX_TENANTS) }
     }
 }
 
 impl Streams {
-    pub fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            Problem::new(Kind::Overloaded, format!("{MAX_STREAMS} readers are waiting or following already"))
-                .retry_after(5)
-        })
+    pub fn enter(&self, tenant: &str) -> Result<Permit, Problem> {
+        let of_tenant = self.by_tenant.get_with_by_ref(tenant, || Arc::new(Semaphore::new(MAX_STREAMS_OF_TENANT)));
+        Ok(Permit { _of_tenant: permit(&of_tenant)?, _of_all: permit(&self.all)? })
     }
+}
+
+fn permit(readers: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(readers).try_acquire_owned().map_err(|_| {
+        Problem::new(Kind::Overloaded, "as many readers are waiting or following already as may be").retry_after(5)
+    })
 }
 
 /// What a feed has to say.
@@ -69,18 +86,19 @@ struct Live<F> {
     sent_at: Instant,
     ended: bool,
     /// Given back with the stream.
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// Answers with what `feed` says of `id`.
 pub async fn respond(
     app: &App,
     request: &HttpRequest,
+    tenant: &str,
     id: ExecutionId,
     content_type: &'static str,
     mut feed: impl Feed,
 ) -> Result<HttpResponse, Problem> {
-    let permit = app.streams.enter()?;
+    let permit = app.streams.enter(tenant)?;
     let watch = app.changes.watch(id);
     let mut first = feed.next().await?;
     if matches!(&first, Step::Data(text) if text.is_empty()) {
@@ -169,4 +187,19 @@ pub fn last_event_id<T>(request: &HttpRequest, parse: impl Fn(&str) -> Option<T>
     let Some(given) = request.headers().get("last-event-id").filter(|given| !given.is_empty()) else { return Ok(None) };
     let id = given.to_str().ok().and_then(|text| parse(text.trim()));
     id.map(Some).ok_or_else(|| Problem::field("Last-Event-ID", "is not an id of this stream's events"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_tenants_readers_leave_room_for_anothers() {
+        let streams = Streams::default();
+        let permits: Vec<Permit> = std::iter::from_fn(|| streams.enter("a").ok()).collect();
+        assert_eq!(permits.len(), MAX_STREAMS_OF_TENANT);
+        assert!(streams.enter("b").is_ok());
+        drop(permits);
+        assert!(streams.enter("a").is_ok());
+    }
 }

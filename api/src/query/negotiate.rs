@@ -9,6 +9,8 @@ pub fn content_type(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'s
         .get_all(ACCEPT)
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
+        // Empty elements of a list count for nothing (RFC 9110, 5.6.1).
+        .filter(|element| !element.trim().is_empty())
         .map(range)
         .collect();
     if ranges.is_empty() {
@@ -31,8 +33,11 @@ pub fn content_type(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'s
 fn range(text: &str) -> (&str, f32) {
     let mut parts = text.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();
-    let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
-    (name, quality)
+    let weight = |part: &str| {
+        let (name, value) = part.split_once('=')?;
+        name.eq_ignore_ascii_case("q").then(|| value.parse().ok())?
+    };
+    (name, parts.find_map(weight).unwrap_or(1.0))
 }
 
 /// The weight that the most specific of the matching ranges gives.
@@ -77,6 +82,9 @@ mod tests {
             ("image/png", None),
             ("*/*;q=0", None),
             ("nonsense", None),
+            ("", Some("text/plain")),
+            (" , ", Some("text/plain")),
+            ("text/plain;Q=0, text/event-stream;q=0.1", Some("text/event-stream")),
         ] {
             assert_eq!(wanted(accept), expected, "{accept}");
         }

@@ -4,7 +4,7 @@
 
 use super::definition::{Definitions, Own};
 use super::members::{INPUT, Members, SPEC};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use roadstead_domain::decode::{Errors, Fields, pointer};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::is_name;
@@ -121,11 +121,13 @@ pub fn version_number(text: &str) -> Option<i32> {
 
 fn run_at(fields: &mut Fields<'_>) -> Option<DateTime<Utc>> {
     let text = fields.string("run_at")?;
-    let parsed = DateTime::parse_from_rfc3339(&text).ok();
+    // What is answered in UTC has to have a year of four digits, too.
+    let parsed = DateTime::parse_from_rfc3339(&text).ok().map(|at| at.with_timezone(&Utc));
+    let parsed = parsed.filter(|at| (0..=9999).contains(&at.year()));
     if parsed.is_none() {
         fields.error("run_at", "must be a time after RFC 3339, as in `2030-01-31T08:00:00Z`");
     }
-    Some(parsed?.with_timezone(&Utc))
+    parsed
 }
 
 fn labels(fields: &mut Fields<'_>) -> Option<Value> {
@@ -200,6 +202,7 @@ mod tests {
             assert!(found.iter().any(|p| p == expected), "{expected} in {found:?}");
         }
         assert_eq!(found.len(), 9, "{found:?}");
+        assert_eq!(pointers(r#"{"workflow":"a","run_at":"9999-12-31T23:59:59-23:59"}"#), ["/run_at"]);
     }
 
     #[test]

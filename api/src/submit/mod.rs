@@ -24,6 +24,7 @@ use crate::auth::Principal;
 use crate::clock;
 use crate::json_body;
 use crate::problem::{Kind, Problem};
+use crate::query::Params;
 use crate::query::view::{self, ExecutionView};
 use crate::state::App;
 use actix_web::http::header::{self, HeaderValue};
@@ -35,7 +36,7 @@ use payload::Payload;
 use resolve::InputRow;
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution};
-use roadstead_domain::decode::{Errors, FieldError};
+use roadstead_domain::decode::Errors;
 use roadstead_domain::ids::ExecutionId;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -73,6 +74,7 @@ pub async fn one(
     request: HttpRequest,
     mut body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    Params::of(request.query_string()).finish(())?;
     json_body::content_type(&request, JSON)?;
     let key = idempotency_key(&request)?;
     let whole = match stream::begin(&request, &mut body, app.config.executions.max_input_bytes).await? {
@@ -86,6 +88,10 @@ pub async fn one(
     let mut errors = Errors::default();
     let members = Members::of(text, "", &mut errors).map_err(|error| json_body::invalid(&error))?;
     let input = members.input;
+    let max_input_bytes = app.config.executions.max_input_bytes;
+    if input.is_some_and(|input| input.len() as u64 > max_input_bytes) {
+        return Err(input_too_large("", max_input_bytes));
+    }
     let wanted = decode::decode(members, "", &mut Definitions::default(), &mut errors);
     let wanted = errors.into_result(wanted).map_err(Problem::fields)?.ok_or_else(undecided)?;
     let id = ExecutionId::new();
@@ -135,6 +141,7 @@ pub async fn batch(
     request: HttpRequest,
     mut body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    Params::of(request.query_string()).finish(())?;
     json_body::content_type(&request, JSON)?;
     let key = idempotency_key(&request)?;
     let whole = json_body::read(&request, &mut body, MAX_BATCH_BYTES).await?;
@@ -170,6 +177,10 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
             Err(error) => return Err(json_body::invalid(&error)),
         };
         let input = members.input;
+        let max_input_bytes = app.config.executions.max_input_bytes;
+        if input.is_some_and(|input| input.len() as u64 > max_input_bytes) {
+            return Err(input_too_large(&at, max_input_bytes));
+        }
         if input.is_some_and(|input| input.len() > MAX_INLINE_BYTES) {
             let detail = format!(
                 "{at}/input: in a batch an input may have {MAX_INLINE_BYTES} bytes at most; submit this execution by itself"
@@ -180,11 +191,7 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
         let row = InputRow { inline: input.map(ToOwned::to_owned), size_bytes: input.map_or(0, str::len) as i64 };
         match resolve::resolve(app, principal.tenant_name(), ExecutionId::new(), wanted, row, now).await? {
             Ok(execution) => executions.push(execution),
-            Err(wrong) => {
-                for FieldError { pointer, detail } in wrong {
-                    errors.push(format!("{at}{pointer}"), detail);
-                }
-            }
+            Err(objection) => errors.extend(&at, &objection.errors),
         }
     }
     errors.into_result(executions).map_err(Problem::fields)
@@ -197,7 +204,11 @@ async fn made(
     wanted: Wanted,
     input: InputRow,
 ) -> Result<NewExecution, Problem> {
-    resolve::resolve(app, principal.tenant_name(), id, wanted, input, clock::now()).await?.map_err(Problem::fields)
+    resolve::resolve(app, principal.tenant_name(), id, wanted, input, clock::now()).await?.map_err(Problem::from)
+}
+
+fn input_too_large(at: &str, max_bytes: u64) -> Problem {
+    Problem::new(Kind::TooLarge, format!("{at}/input: an input may have {max_bytes} bytes at most"))
 }
 
 /// Records one execution and, if it is not the one that was recorded, deletes its payload.

@@ -33,6 +33,8 @@ pub enum Recorded {
     /// Its key was used before with the same body: these executions, as they are now.
     Before(Vec<Execution>),
     KeyReused,
+    /// These executions were removed since.
+    Forgotten,
     Failed(Problem),
 }
 
@@ -64,6 +66,7 @@ impl Commit<Item, Recorded> for Recorder {
                 }
                 Ok(Submitted::Repeated(executions)) => Recorded::Before(executions),
                 Ok(Submitted::KeyReused) => Recorded::KeyReused,
+                Ok(Submitted::Forgotten) => Recorded::Forgotten,
                 Ok(Submitted::Unread(error)) => Recorded::Failed(error.into()),
                 Err(problem) => Recorded::Failed(problem),
             });
@@ -132,7 +135,7 @@ impl Recorded {
     fn executions(&self) -> usize {
         match self {
             Self::Now(submission) => submission.executions.len(),
-            Self::Before(_) | Self::KeyReused | Self::Failed(_) => 0,
+            Self::Before(_) | Self::KeyReused | Self::Forgotten | Self::Failed(_) => 0,
         }
     }
 }

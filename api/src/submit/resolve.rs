@@ -2,7 +2,7 @@
 
 use super::decode::{Definition, Wanted};
 use super::placeable;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::state::App;
 use chrono::{DateTime, TimeDelta, Utc};
 use roadstead_backend::config::ExecutionConfig;
@@ -28,7 +28,22 @@ pub struct Runnable {
     max_retries: Option<u32>,
 }
 
-/// `Ok(Err(errors))`: there is no such workflow, or the definition can't run here. Their pointers begin at the submission.
+/// There is no such workflow, or the definition can't run here.
+#[derive(Debug)]
+pub struct Objection {
+    kind: Kind,
+    /// Their pointers begin at the submission.
+    pub errors: Vec<FieldError>,
+}
+
+impl From<Objection> for Problem {
+    fn from(Objection { kind, errors }: Objection) -> Self {
+        let detail = Self::fields(errors.clone()).detail().to_owned();
+        Self::new(kind, detail).with_errors(errors)
+    }
+}
+
+/// `Ok(Err(_))`: it can't be.
 pub async fn resolve(
     app: &App,
     tenant: &str,
@@ -36,7 +51,7 @@ pub async fn resolve(
     wanted: Wanted,
     input: InputRow,
     now: DateTime<Utc>,
-) -> Result<Result<NewExecution, Vec<FieldError>>, Problem> {
+) -> Result<Result<NewExecution, Objection>, Problem> {
     let runnable = runnable(app, tenant, &wanted.definition).await?;
     Ok(runnable.map(|runnable| row(id, wanted, runnable, input, &app.config.executions, now)))
 }
@@ -46,9 +61,9 @@ pub async fn runnable(
     app: &App,
     tenant: &str,
     definition: &Definition,
-) -> Result<Result<Runnable, Vec<FieldError>>, Problem> {
+) -> Result<Result<Runnable, Objection>, Problem> {
     let kubernetes = app.config.kubernetes.as_ref();
-    let (runnable, objections) = match definition {
+    let (runnable, errors) = match definition {
         Definition::Own(own) => {
             let workflow = &own.workflow;
             let runnable = Runnable {
@@ -69,7 +84,8 @@ pub async fn runnable(
                     Some(version) => format!("there is no version {version} of a workflow `{name}`"),
                     None => format!("there is no workflow `{name}`"),
                 };
-                return Ok(Err(vec![FieldError { pointer: "/workflow".to_owned(), detail }]));
+                let errors = vec![FieldError { pointer: "/workflow".to_owned(), detail }];
+                return Ok(Err(Objection { kind: Kind::UnknownWorkflow, errors }));
             };
             let runnable = Runnable {
                 workflow: Some((found.name.clone(), found.version)),
@@ -80,7 +96,7 @@ pub async fn runnable(
             (runnable, placeable::against_stored(&found, kubernetes))
         }
     };
-    Ok(if objections.is_empty() { Ok(runnable) } else { Err(objections) })
+    Ok(if errors.is_empty() { Ok(runnable) } else { Err(Objection { kind: Kind::InvalidRequest, errors }) })
 }
 
 fn row(

@@ -64,6 +64,7 @@ pub async fn accept(
         }
         Recorded::Before(executions) => Ok(executions.into_iter().map(as_of_submission).collect()),
         Recorded::KeyReused => Err(key_reused()),
+        Recorded::Forgotten => Err(forgotten()),
         Recorded::Failed(problem) => Err(problem),
     }
 }
@@ -79,6 +80,7 @@ async fn repeated_or(
     match look_up(&mut *app.database.get().await?, &tenant.name, key).await? {
         Some(Submitted::Repeated(executions)) => Ok(executions.into_iter().map(as_of_submission).collect()),
         Some(Submitted::KeyReused) => Err(key_reused()),
+        Some(Submitted::Forgotten) => Err(forgotten()),
         Some(Submitted::Unread(error)) => Err(error.into()),
         Some(Submitted::Recorded) | None => Err(problem),
     }
@@ -86,6 +88,10 @@ async fn repeated_or(
 
 fn key_reused() -> Problem {
     Problem::new(Kind::IdempotencyKeyReused, "this Idempotency-Key was sent before with another body; use a new key")
+}
+
+fn forgotten() -> Problem {
+    Problem::new(Kind::Conflict, "what this Idempotency-Key was accepted for is over and was removed; use a new key")
 }
 
 /// The row that was just written, as a query would answer it.

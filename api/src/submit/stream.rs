@@ -10,10 +10,10 @@ use super::members::Members;
 use super::payload::{Payload, not_stored};
 use super::resolve::InputRow;
 use super::split::Splitter;
-use super::{MAX_BUFFERED_BYTES, MAX_INLINE_BYTES, MAX_OTHERS_BYTES, made, record, traceparent, undecided};
+use super::{MAX_BUFFERED_BYTES, MAX_INLINE_BYTES, MAX_OTHERS_BYTES, input_too_large, made, record, traceparent, undecided};
 use crate::auth::Principal;
 use crate::json_body::{self, announced_length, broken, too_large};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::state::App;
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
@@ -155,10 +155,7 @@ impl Sink {
     async fn push(&mut self, piece: Bytes) -> Result<(), Problem> {
         self.size_bytes += piece.len() as u64;
         if self.size_bytes > self.max_bytes {
-            return Err(Problem::new(
-                Kind::TooLarge,
-                format!("/input: an input may have {} bytes at most", self.max_bytes),
-            ));
+            return Err(input_too_large("", self.max_bytes));
         }
         if self.upload.is_none() {
             if self.small.len() + piece.len() <= MAX_INLINE_BYTES {

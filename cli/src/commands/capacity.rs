@@ -19,7 +19,7 @@ fn shown(capacity: &Capacity, palette: Palette) -> String {
     let age = capacity.oldest_age_seconds.map(|seconds| clock::short(TimeDelta::milliseconds((seconds * 1e3) as i64)));
     let head = facts(
         &[
-            ("live", format!("{} of {}", capacity.live, capacity.max_concurrent_jobs)),
+            ("live", format!("{} of {}", capacity.live, capacity.cap)),
             ("queued", capacity.queued.iter().map(|queued| queued.queued).sum::<i64>().to_string()),
             ("oldest", age.unwrap_or_default()),
             ("finished", format!("{:.1} a second", capacity.finished_per_second)),
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn what_waits_is_shown_by_tenant_and_priority() {
         let capacity = model::read(
-            br#"{"max_concurrent_jobs":10,"live":3,"oldest_age_seconds":65.5,"finished_per_second":1.25,
+            br#"{"cap":10,"live":3,"oldest_age_seconds":65.5,"finished_per_second":1.25,
                 "queued":[{"tenant":"a","priority":"high","queued":2},{"tenant":"b","priority":"low","queued":40}]}"#,
         );
         assert_eq!(

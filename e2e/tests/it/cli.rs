@@ -73,7 +73,7 @@ async fn what_an_execution_left_can_be_had() {
     assert!(desk.run(0, &format!("get {id}")).await.stdout.contains("succeeded"));
     assert!(desk.run(0, &format!("get {id} --format yaml")).await.stdout.contains("state: succeeded"));
     assert!(desk.run(0, "list --state succeeded").await.stdout.contains(&id));
-    assert_eq!(desk.json("capacity").await["max_concurrent_jobs"], 10);
+    assert_eq!(desk.json("capacity").await["cap"], 10);
 
     let again = desk.json(&format!("retry {id}")).await;
     assert_eq!(again["retry_of"], id.as_str());

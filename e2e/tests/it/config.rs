@@ -108,7 +108,7 @@ async fn a_file_may_hold_what_the_environment_does_not() {
     std::fs::write(&file, "max_concurrent_jobs = 7\nmeta_bucket_name = \"of-the-file\"\n").unwrap();
     let api = stack.api().env("ROADSTEAD_CONFIG", file.display().to_string()).start().await;
     let client = api.client(&stack.key("acme", "read").await);
-    assert_eq!(client.get("/v1/capacity").await.json()["max_concurrent_jobs"], 7);
+    assert_eq!(client.get("/v1/capacity").await.json()["cap"], 7);
     std::fs::write(&file, "max_jobs = 7\n").unwrap();
     let refused = stack.api().env("ROADSTEAD_CONFIG", file.display().to_string()).spawn();
     assert_eq!(refused.ended().await.code(), Some(2));

@@ -68,7 +68,7 @@ async fn a_part_that_dies_is_started_again_and_sigterm_leaves_nothing_behind() {
     let client = Client::new(dev.text("api_url"), Some(dev.text("api_key")));
     assert_eq!(Client::new(dev.text("api_url"), None).get("/v1/executions").await.status, 401, "authentication is on");
     assert_eq!(client.run(&command(&["true"])).await["state"], "succeeded");
-    assert_eq!(client.get("/v1/capacity").await.json()["max_concurrent_jobs"], 3);
+    assert_eq!(client.get("/v1/capacity").await.json()["cap"], 3);
 
     let (api, worker) = (dev.pid("api"), dev.pid("worker"));
     signal(api, Signal::KILL);

@@ -108,7 +108,7 @@ impl Lab {
 
     /// Live attempts over all workers.
     pub async fn cap(&self) -> usize {
-        self.client.get("/v1/capacity").await.expect(200).json()["max_concurrent_jobs"].as_u64().unwrap() as usize
+        self.client.get("/v1/capacity").await.expect(200).json()["cap"].as_u64().unwrap() as usize
     }
 
     pub fn jobs(&self) -> Api<Job> {

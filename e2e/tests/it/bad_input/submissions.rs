@@ -120,9 +120,43 @@ async fn every_mistake_is_named_by_its_place() {
         let detail = answer.error_at(pointer);
         assert!(detail.contains(words), "{pointer}: {detail}");
     }
-    let twice = command(&["true"]).to_string();
-    let twice = format!("{},\"priority\":\"low\",\"priority\":\"high\"}}", twice.strip_suffix('}').unwrap());
-    scene.submit_text(&[], &twice).await.problem(400, "invalid-request");
+    let whole = command(&["true"]).to_string();
+    let open = whole.strip_suffix('}').unwrap();
+    for (twice, pointer) in [
+        (format!(r#"{open},"priority":"low","priority":"high"}}"#), "/priority"),
+        (format!(r#"{open},"labels":{{"a":"1","a":"2"}}}}"#), "/labels/a"),
+        (r#"{"spec":{"steps":[],"steps":[{"id":"a","command":["true"]}]}}"#.to_owned(), "/spec/steps"),
+    ] {
+        let answer = scene.submit_text(&[], &twice).await;
+        answer.problem(400, "invalid-request");
+        assert!(answer.error_at(pointer).contains("more than once"), "{}", answer.text());
+    }
+    assert_eq!(scene.rows().await, before);
+}
+
+/// serde_json's own values would take this for JSON within a string, layer by layer: deeper than any stack, and past every check of the text.
+#[tokio::test]
+async fn json_within_strings_is_not_looked_into() {
+    let scene = Scene::idle(&[]).await;
+    let before = scene.rows().await;
+    let mut nested = "0".to_owned();
+    for _ in 0..300 {
+        let inner = nested.replace('\\', "\\u005c").replace('"', "\\u0022");
+        let [open, close] = ["[", "]"].map(|bracket| bracket.repeat(60));
+        nested = format!(r#"{open}{{"$serde_json::private::RawValue":"{inner}"}}{close}"#);
+    }
+    let steps = r#"{"steps":[{"id":"a","command":["true"]}]"#;
+    for body in [format!(r#"{{"x":{nested}}}"#), format!(r#"{{"spec":{steps},"x":{nested}}}}}"#)] {
+        scene.submit_text(&[], &body).await.problem(400, "invalid-request");
+    }
+    for kind in ["application/json", "application/yaml"] {
+        let definition = format!(r#"{steps},"x":{nested}}}"#);
+        let answer = scene.send_with(Method::PUT, "/v1/workflows/x", &[("content-type", kind)], &definition).await;
+        answer.problem(400, "invalid-request");
+    }
+    let label = r#"{"$serde_json::private::RawValue":"{\"a\":\"x\\u0000\"}"}"#;
+    let answer = scene.submit_text(&[], &format!(r#"{{"workflow":"x","labels":{label}}}"#)).await;
+    answer.problem(400, "invalid-request");
     assert_eq!(scene.rows().await, before);
 }
 

@@ -32,6 +32,14 @@ async fn types_methods_and_paths_have_their_problems() {
         .send(scene.request(Method::POST, "/v1/executions").body(body.clone()))
         .await
         .problem(415, "unsupported-media-type");
+    let encoded = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let answer = scene.send_with(Method::POST, "/v1/executions", &encoded, &body).await;
+    answer.problem(415, "unsupported-media-type");
+    assert_eq!(answer.value("accept-encoding"), "identity");
+    for path in ["/v1/executions?priority=high", "/v1/executions/batch?x"] {
+        let answer = scene.send_with(Method::POST, path, &[("content-type", "application/json")], &body).await;
+        answer.problem(400, "invalid-request");
+    }
 
     let any = "01939d3c-7c1e-7000-8000-0000000000aa";
     for (method, path, allowed) in [

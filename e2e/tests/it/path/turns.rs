@@ -75,7 +75,7 @@ async fn whoever_waits_is_told_what_for() {
     assert!(scene.execution(&other).await["queue"].is_null());
 
     let capacity = scene.get("/v1/capacity").await.ok(200);
-    assert_eq!((&capacity["max_concurrent_jobs"], &capacity["live"]), (&json!(2), &json!(2)), "{capacity}");
+    assert_eq!((&capacity["cap"], &capacity["live"]), (&json!(2), &json!(2)), "{capacity}");
     let queued = capacity["queued"].as_array().unwrap();
     let own = json!({ "tenant": TENANT, "priority": "normal", "queued": 1 });
     assert!(queued.contains(&own), "{capacity}");

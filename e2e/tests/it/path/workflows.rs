@@ -81,7 +81,7 @@ async fn what_is_no_workflow_is_refused_with_its_place() {
         scene.get(missing).await.problem(404, "not-found");
     }
     let answer = scene.submit_text(&[], r#"{"workflow":"none"}"#).await;
-    answer.problem(400, "invalid-request");
+    answer.problem(400, "unknown-workflow");
     assert!(answer.error_at("/workflow").contains("`none`"));
     assert_eq!(scene.rows().await, before);
 }

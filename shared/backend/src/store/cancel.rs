@@ -12,8 +12,10 @@ use roadstead_domain::ids::ExecutionId;
 /// What became of the request.
 #[derive(Clone, Debug)]
 pub enum Cancel {
-    /// It is cancelled, or will be.
-    Accepted(Execution),
+    /// It is cancelled by this request.
+    Done(Execution),
+    /// It was cancelled before, or will be when its executor has heard of it.
+    Noted(Execution),
     /// It ended in another way.
     Ended(Execution),
     NotFound,
@@ -29,6 +31,7 @@ struct Changed {
 const CANCEL_NOW: &str = "
 WITH moved AS (
     UPDATE executions SET state = 'cancelled', cancel_requested_at = COALESCE(cancel_requested_at, now()), finished_at = now(),
+           run_at = CASE WHEN attempt = 0 THEN run_at END,
            enqueued = false, queue_deadline = NULL, reason_code = 'cancelled', reason_message = 'cancelled on request'
     WHERE tenant = {} AND id = {} AND state = {} AND attempt = {}
     RETURNING id, attempt
@@ -55,7 +58,7 @@ pub async fn cancel(connection: &mut Connection, tenant: &str, id: ExecutionId) 
         let sql = match next(execution.state, Event::Cancel) {
             Next::To(State::Cancelled) => CANCEL_NOW,
             Next::Noted if execution.cancel_requested || execution.state == State::Cancelled => {
-                return Ok(Cancel::Accepted(execution));
+                return Ok(Cancel::Noted(execution));
             }
             Next::Noted => CANCEL_WISH,
             Next::To(_) | Next::Refused => return Ok(Cancel::Ended(execution)),
@@ -70,7 +73,7 @@ pub async fn cancel(connection: &mut Connection, tenant: &str, id: ExecutionId) 
         if !changed.is_empty()
             && let Some(now) = query::get(connection, tenant, id).await?
         {
-            return Ok(Cancel::Accepted(now));
+            return Ok(if sql == CANCEL_NOW { Cancel::Done(now) } else { Cancel::Noted(now) });
         }
     }
     Err(super::StoreError::Unavailable(format!("execution {id} kept moving while it was cancelled")))

@@ -11,13 +11,13 @@ WITH due AS (
     SELECT tenant, id, state FROM executions WHERE state = 'scheduled' AND run_at <= now()
     ORDER BY run_at LIMIT {} FOR UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE executions e SET state = 'queued', queued_at = now(), enqueued = false
+    UPDATE executions e SET state = 'queued', queued_at = now(), enqueued = false, run_at = CASE WHEN e.attempt = 0 THEN e.run_at END
     FROM due d WHERE e.tenant = ANY(ARRAY[d.tenant]) AND e.id = d.id AND e.state = d.state
     RETURNING e.id, e.attempt
 )
 INSERT INTO execution_events (execution_id, kind, attempt) SELECT id, 'queued', attempt FROM moved";
 
-/// Queues `scheduled` rows whose time has come; the relay enqueues them. Answers how many.
+/// Queues `scheduled` rows whose time has come; the relay enqueues them. A `run_at` that was a retry's backoff is over with it. Answers how many.
 pub async fn promote(connection: &mut Connection, limit: i64) -> StoreResult<usize> {
     debug_assert_eq!(next(State::Scheduled, Event::Due), Next::To(State::Queued));
     Ok(statement(PROMOTE).bind::<BigInt, _>(limit).execute(connection).await?)

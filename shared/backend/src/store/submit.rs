@@ -62,6 +62,8 @@ pub enum Submitted {
     Repeated(Vec<Execution>),
     /// The key was used before with another body.
     KeyReused,
+    /// The key was used before with the same body, and retention has removed what was recorded then.
+    Forgotten,
     /// The key was used before; with what could not be read. The rest of the batch stands.
     Unread(StoreError),
 }
@@ -217,7 +219,12 @@ async fn answer_repeats(
         answers[row.request as usize] = Some(if same {
             let mut found: HashMap<Uuid, Execution> =
                 query::get_many(connection, &submission.tenant, &row.execution_ids).await?;
-            Submitted::Repeated(row.execution_ids.iter().filter_map(|id| found.remove(id)).collect())
+            let executions: Vec<_> = row.execution_ids.iter().filter_map(|id| found.remove(id)).collect();
+            if executions.len() == row.execution_ids.len() {
+                Submitted::Repeated(executions)
+            } else {
+                Submitted::Forgotten
+            }
         } else {
             Submitted::KeyReused
         });

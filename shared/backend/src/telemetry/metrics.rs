@@ -5,6 +5,7 @@
 use super::process;
 use metrics::Unit::{self, Bytes, Count, Seconds};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use roadstead_domain::execution::{Reason, State};
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -86,6 +87,33 @@ const SHORT_BUCKETS: &[f64] =
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// What the API counts is there from its start: a series that appears with its first event has no increase to show for it.
+pub fn begin_api_series() {
+    metrics::counter!(EXECUTIONS_SUBMITTED_TOTAL).increment(0);
+    begin_outcomes();
+    for name in [SUBMIT_TO_START_SECONDS, RUN_SECONDS] {
+        let _ = metrics::histogram!(name);
+    }
+}
+
+/// The same of the worker.
+pub fn begin_worker_series(launcher: &'static str) {
+    begin_outcomes();
+    for name in [DISPATCH_LAG_SECONDS, RECONCILE_SECONDS] {
+        let _ = metrics::histogram!(name);
+    }
+    let _ = metrics::histogram!(LAUNCH_SECONDS, "launcher" => launcher);
+    for code in Reason::START_FAILURES {
+        metrics::counter!(LAUNCH_FAILURES_TOTAL, "reason" => *code).increment(0);
+    }
+}
+
+fn begin_outcomes() {
+    for state in State::ALL.iter().filter(|state| state.is_terminal()) {
+        metrics::counter!(EXECUTIONS_FINISHED_TOTAL, "outcome" => state.as_str()).increment(0);
+    }
+}
 
 /// Renders the metrics, and keeps them from growing as long as it lives.
 pub struct MetricsHandle {

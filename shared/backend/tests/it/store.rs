@@ -304,7 +304,10 @@ async fn a_failure_is_tried_again_until_no_attempt_is_left() {
         report(c, claimed, SESSION, Status::Failed).await;
         assert_eq!(state(c, id).await, after);
         sql(c, "UPDATE executions SET run_at = now()").await;
-        promote::promote(c, 10).await.unwrap();
+        if promote::promote(c, 10).await.unwrap() > 0 {
+            let queued = query::get(c, "t", id).await.unwrap().unwrap();
+            assert_eq!(queued.run_at, None, "the backoff is over");
+        }
     }
     assert_eq!(query::attempts(c, "t", id).await.unwrap().len(), 2);
 }
@@ -314,10 +317,10 @@ async fn cancelling_is_immediate_while_nothing_is_live() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     let id = submitted(c, execution()).await;
-    for _ in 0..2 {
-        let Cancel::Accepted(row) = cancel(c, "t", id).await.unwrap() else { panic!() };
-        assert_eq!((row.state, row.cancel_requested), (State::Cancelled, true));
-    }
+    let Cancel::Done(row) = cancel(c, "t", id).await.unwrap() else { panic!() };
+    assert_eq!((row.state, row.cancel_requested), (State::Cancelled, true));
+    let Cancel::Noted(row) = cancel(c, "t", id).await.unwrap() else { panic!("it ends once") };
+    assert_eq!((row.state, row.cancel_requested), (State::Cancelled, true));
     assert_eq!(try_claim(c, &[id], 10).await, [Claim::NotQueued]);
     assert_eq!(kinds(c, id).await, ["submitted", "cancelled"]);
 }
@@ -329,13 +332,13 @@ async fn a_live_one_hears_of_the_cancel_and_is_not_tried_again() {
     let attempt = running(c).await;
     assert_eq!(beat(c, attempt, SESSION).await, Some((false, false)));
     for _ in 0..2 {
-        let Cancel::Accepted(row) = cancel(c, "t", attempt.execution_id).await.unwrap() else { panic!() };
+        let Cancel::Noted(row) = cancel(c, "t", attempt.execution_id).await.unwrap() else { panic!() };
         assert_eq!((row.state, row.cancel_requested), (State::Running, true));
     }
     assert_eq!(beat(c, attempt, SESSION).await, Some((true, false)));
     report(c, attempt, SESSION, Status::Cancelled).await;
     assert_eq!(state(c, attempt.execution_id).await, "cancelled");
-    assert!(matches!(cancel(c, "t", attempt.execution_id).await.unwrap(), Cancel::Accepted(_)), "the same answer");
+    assert!(matches!(cancel(c, "t", attempt.execution_id).await.unwrap(), Cancel::Noted(_)), "the same answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,7 +347,7 @@ async fn a_cancel_before_the_start_refuses_the_start() {
     let c = &mut database.get().await.unwrap();
     let id = submitted(c, execution()).await;
     let attempt = claimed(c, id).await;
-    assert!(matches!(cancel(c, "t", id).await.unwrap(), Cancel::Accepted(_)));
+    assert!(matches!(cancel(c, "t", id).await.unwrap(), Cancel::Noted(_)));
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::NotCurrent));
     assert_eq!(
         settle_one(c, attempt, &Observer::Anyone, Witness::Lost(reason()), true).await.unwrap(),
@@ -613,6 +616,9 @@ async fn requests_with_and_without_a_key_share_a_commit_and_keep_their_columns()
     let known = look_up(c, "t", &key("a").unwrap()).await.unwrap();
     assert!(matches!(known, Some(Submitted::Repeated(found)) if found[0].id == batch[2].executions[0].id));
     assert!(look_up(c, "u", &key("a").unwrap()).await.unwrap().is_none(), "a key is its tenant's own");
+    sql(c, &format!("DELETE FROM executions WHERE id = '{}'", batch[1].executions[1].id)).await;
+    let answers = submit(c, &batch[1..2]).await.unwrap();
+    assert!(matches!(answers[..], [Submitted::Forgotten]), "half of an answer is none: {answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

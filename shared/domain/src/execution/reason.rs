@@ -61,6 +61,19 @@ codes! {
 }
 
 impl Reason {
+    /// Why attempts do not start: what failed launches are counted by.
+    pub const START_FAILURES: &[&str] = &[
+        Self::CREATE_REJECTED,
+        Self::START_TIMEOUT,
+        Self::IMAGE_NOT_FOUND,
+        Self::IMAGE_PULL_BACKOFF,
+        Self::UNSCHEDULABLE,
+        Self::QUOTA_EXCEEDED,
+        Self::SANDBOX_FAILED,
+        Self::RUNTIME_CLASS_MISSING,
+        Self::CONTAINER_CONFIG_ERROR,
+    ];
+
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         debug_assert!(Self::CODES.contains(&code), "`{code}` is not among the codes");
         Self { code: code.to_owned(), message: message.into() }
