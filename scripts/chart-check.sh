@@ -69,7 +69,7 @@ wrong_if_any() { # what; on stdin, what is wrong. Not behind a pipe: the count w
 }
 
 names_in_code() {
-  sed -n 's/^    \(plain\|secret\)("\([A-Z0-9_]*\)", &\[\([^]]*\)\].*/\2 \3/p' shared/backend/src/config/variables.rs | tr -d '",' | tr ' ' '\n' | grep .
+  sed -n 's/^    [a-z]*("\([A-Z0-9_]*\)", &\[\([^]]*\)\].*/\1 \2/p' shared/backend/src/config/variables.rs | tr -d '",' | tr ' ' '\n' | grep .
 }
 
 check_names() {
@@ -130,12 +130,147 @@ check_refusals() {
   refused "no Redis" --set redis.enabled=false
   refused "set url, host or urlFromExistingSecret" --set databaseExternal.enabled=true
   refused "needs to know PostgreSQL" --set pgbouncer.enabled=true,existingConfig.prefix=x
-  refused "needs a %s" --set executor.namespacePolicy=create
   refused "executor.namespace of its own" --set executor.createNamespace=true
   refused "with different values" --set config.META_BUCKET=aaa,config.META_BUCKET_NAME=bbb
-  refused "keda.prometheusAddress" --set keda.enabled=true
-  refused "gateway.parentRefs" --set gateway.enabled=true
-  refused "set host or hostFromNodeIp" --set api.statsd.enabled=true
+  refused "executor.namespace of its own" --set executor.createNamespace=true,executor.namespacePolicy=create,executor.namespace=jobs-%s
+  refused "executor.watchNamespaces must hold roadstead" --set 'executor.watchNamespaces={jobs-a}'
+  refused "executor.watchNamespaces must hold jobs-a" --set 'executor.namespace=jobs-a,config.WATCH_NAMESPACE=jobs-b'
+  refused "executor.resources.requests: " --set executor.resources.requests.cpu=1
+  refused "executor.maxResources.requests: " --set executor.maxResources.requests.cpu=1
+  refused "gateway.className" --set gateway.enabled=true,gateway.create=true
+}
+
+# On top of the trial's values, each line is enough by itself.
+alone() {
+  cat <<'VALUES'
+keda: {enabled: true}
+gateway: {enabled: true}
+ingress: {api: {enabled: true}}
+ingress: {api: {enabled: true, hosts: null}}
+pgbouncer: {enabled: true}
+api: {statsd: {enabled: true}}
+api: {deploymentStrategy: {type: Recreate}}
+worker: {deploymentStrategy: {type: Recreate}}
+api: {livenessProbe: null}
+api: {readinessProbe: null}
+worker: {livenessProbe: null}
+worker: {readinessProbe: null}
+api: {imagePullSecrets: [registry]}
+worker: {imagePullSecrets: [registry]}
+global: {imagePullSecrets: [registry, {name: registry}, another]}
+api: {extraEnv: [{name: DATABASE_URL, value: a}, {name: REDIS_ADDR, value: a}, {name: S3_ACCESS_KEY_ID, value: a}, {name: S3_SECRET_ACCESS_KEY, value: a}]}
+worker: {extraEnv: [{name: DATABASE_DSN, value: a}, {name: REDIS_URL, value: a}]}
+config: {METRICS_PORT: 8080}
+config: {METRICS_PORT: 9100, SERVER_ADDR: ":9100"}
+{config: {METRICS_PORT: 9100}, service: {api: {port: 9100}}}
+executor: {resources: {ephemeral_storage: 1Gi}, maxResources: {limits: {cpu: 2}}}
+executor: {namespacePolicy: create}
+VALUES
+}
+
+check_alone() {
+  say "each value is enough by itself"
+  local values helm
+  while read -r values; do
+    printf '%s\n' "$values" >"$scratch/values.yaml"
+    for helm in helm3 helm4; do
+      render $helm $CHART/values-trial.yaml --values "$scratch/values.yaml" >"$scratch/output" 2>&1 || wrong "$helm: $values" <"$scratch/output"
+    done
+  done < <(alone)
+}
+
+rendered() { # values template
+  printf '%s\n' "$1" >"$scratch/values.yaml"
+  render helm3 $CHART/values-trial.yaml --values "$scratch/values.yaml" --show-only "templates/$2" 2>&1
+}
+
+# (values) must make the template hold, or lack, each of (texts).
+holds() { # values template texts...
+  local values=$1 template=$2 text
+  rendered "$values" "$template" >"$scratch/output" || true
+  for text in "${@:3}"; do grep -qF -- "$text" "$scratch/output" || wrong "$values: $template lacks \`$text\`" <"$scratch/output"; done
+}
+
+lacks() { # values template texts...
+  local values=$1 template=$2 text
+  rendered "$values" "$template" >"$scratch/output" || true
+  grep -q '^kind: ' "$scratch/output" || wrong "$values: $template" <"$scratch/output"
+  for text in "${@:3}"; do ! grep -qF -- "$text" "$scratch/output" || wrong "$values: $template holds \`$text\`" <"$scratch/output"; done
+}
+
+# What is in a Secret of the template. (values template key)
+secret_rendered() {
+  rendered "$1" "$2" >"$scratch/output" || true
+  secret_in "$scratch/output" "$3"
+}
+
+check_meanings() {
+  say "what values mean"
+  local values name long=abcdefghij-abcdefghij-abcdefghij-abcdefghij-abcdefghij part
+  holds 'keda: {enabled: true}' worker/keda.yaml 'serverAddress: http://prometheus-operated.monitoring.svc:9090'
+  holds 'gateway: {enabled: true}' api/gateway.yaml '    - name: roadstead'
+  holds 'ingress: {api: {enabled: true}}' api/ingress.yaml '    - http:' 'path: /' 'pathType: Prefix'
+  lacks 'ingress: {api: {enabled: true}}' configmap.yaml BASE_URL
+  holds 'ingress: {api: {enabled: true, hosts: [{host: a.example.com}]}}' configmap.yaml 'BASE_URL: "http://a.example.com"'
+  holds 'api: {statsd: {enabled: true}}' api/deployment.yaml 'fieldPath: status.hostIP'
+  holds 'api: {statsd: {enabled: true, host: statsd}}' api/deployment.yaml 'value: "statsd"'
+  lacks 'api: {deploymentStrategy: {type: Recreate}}' api/deployment.yaml rollingUpdate
+  holds 'api: {deploymentStrategy: {rollingUpdate: {maxSurge: 3}}}' api/deployment.yaml 'maxSurge: 3'
+  for part in api worker; do
+    lacks "$part: {livenessProbe: null}" $part/deployment.yaml livenessProbe
+    lacks "$part: {readinessProbe: null}" $part/deployment.yaml readinessProbe
+    holds "$part: {readinessProbe: {tcpSocket: {port: 1}}}" $part/deployment.yaml readinessProbe 'port: 1'
+    holds "$part: {image: {tag: 20240101}}" $part/deployment.yaml "image: roadstead-$part:20240101"
+    holds "{global: {imagePullSecrets: [one]}, $part: {imagePullSecrets: [two, {name: three}]}}" $part/deployment.yaml '- name: one' '- name: two' '- name: three'
+    lacks "$part: {extraEnv: [{name: DATABASE_DSN, value: a}, {name: S3_ACCESS_KEY_ID, value: a}]}" $part/deployment.yaml 'name: DATABASE_URL' 'key: S3_ACCESS_KEY_ID'
+    holds "$part: {extraEnv: [{name: DATABASE_URL, value: a}]}" $part/deployment.yaml 'value: a' 'name: REDIS_URL'
+  done
+  holds 'executor: {image: {tag: 20240101}}' configmap.yaml 'EXECUTOR_IMAGE: "roadstead-executor:20240101"'
+  holds 'executor: {imagePullSecrets: [one]}' executor/objects.yaml '- name: one'
+
+  # One listener, one port; the worker's is another pod's.
+  lacks 'config: {METRICS_PORT: 8080}' api/service.yaml 'name: metrics'
+  lacks 'config: {METRICS_PORT: 8080}' api/deployment.yaml 'name: metrics'
+  holds 'config: {METRICS_PORT: 8080}' worker/deployment.yaml 'containerPort: 8080'
+  holds '{config: {METRICS_PORT: 9100}, service: {api: {port: 9100}}}' api/service.yaml 'port: 9100' 'port: 9101'
+
+  holds 'executor: {resources: {ephemeral_storage: 3Gi}, maxResources: {ephemeral-storage: 4Gi}}' configmap.yaml 'JOB_EPHEMERAL_STORAGE: "3Gi"' 'JOB_MAX_EPHEMERAL_STORAGE: "4Gi"'
+  holds 'executor: {resources: {limits: {cpu: 3, ephemeral-storage: 3Gi}}, maxResources: {limits: {memory: 1073741824}}}' configmap.yaml \
+    'JOB_CPU: "3"' 'JOB_MEMORY: "128Mi"' 'JOB_EPHEMERAL_STORAGE: "3Gi"' 'JOB_MAX_MEMORY: "1073741824"'
+
+  # The server inside and its clients agree.
+  values='config: {S3_ACCESS_KEY_ID: an-id, S3_SECRET_ACCESS_KEY: a-secret, S3_REGION: eu-west-1}'
+  holds "$values" internal/s3.yaml 'value: "eu-west-1"'
+  expect "the server's access key" "$(secret_rendered "$values" internal/s3.yaml accessKey)" an-id
+  expect "the server's secret key" "$(secret_rendered "$values" internal/s3.yaml secretKey)" a-secret
+  expect "the clients' access key" "$(secret_rendered "$values" secret.yaml S3_ACCESS_KEY_ID)" an-id
+  expect "the clients' secret key" "$(secret_rendered "$values" secret.yaml S3_SECRET_ACCESS_KEY)" a-secret
+
+  # PgBouncer's quotes.
+  values='{pgbouncer: {enabled: true}, databaseExternal: {enabled: true, host: "::1", database: "a \"name\" of o'"'"'neill"}}'
+  secret_rendered "$values" internal/pgbouncer.yaml pgbouncer.ini >"$scratch/ini"
+  grep -qF "* = host='::1' port=5432 dbname='a \"name\" of o''neill' connect_query=" "$scratch/ini" || wrong "a database's name" <"$scratch/ini"
+  values='{pgbouncer: {enabled: true}, databaseExternal: {enabled: true, url: "postgres://me:secret@db?sslmode=require"}}'
+  secret_rendered "$values" internal/pgbouncer.yaml pgbouncer.ini >"$scratch/ini"
+  grep -qF "* = host='db' port=5432 dbname='me' connect_query=" "$scratch/ini" || wrong "a URL without a database" <"$scratch/ini"
+
+  # The metadata services of clouds: their DNS and nothing else.
+  holds '{s3Internal: {enabled: false}, s3: {endpoint: "https://s3.example.com"}}' executor/objects.yaml \
+    'except: [169.254.0.0/16, 100.100.100.200/32]' 'except: [fe80::/10, fd00:ec2::254/128, fd20:ce::254/128]' 'cidr: 169.254.169.254/32' 'cidr: 169.254.20.10/32'
+  expect "the metadata addresses' ports" "$(awk '/cidr: 169.254/ { within = 1 } within && /^    - to:/ { within = 0 } within && / port: / { printf "%s ", $NF }' "$scratch/output")" "53 53 "
+  for name in 443 6443 8443 16443; do holds '' networkpolicies.yaml "- port: $name"; done
+
+  while read -r name; do [ ${#name} -le 52 ] || wrong "a StatefulSet's name is too long for its revision" <<<"$name"; done < <(
+    render helm3 $CHART/values-trial.yaml --set fullnameOverride=$long | awk '/^kind: StatefulSet$/ { getline; getline; print $2 }' | tee "$scratch/names"
+  )
+  [ "$(wc -l <"$scratch/names")" -eq 3 ] || wrong "other than three StatefulSets" <"$scratch/names"
+
+  # The worker makes tenants' namespaces only.
+  holds 'executor: {namespacePolicy: create}' configmap.yaml 'NAMESPACE_POLICY: "require"'
+  holds 'executor: {namespacePolicy: create, namespace: jobs}' configmap.yaml 'NAMESPACE_POLICY: "require"'
+  holds 'executor: {namespacePolicy: create, namespace: jobs}' executor/namespace.yaml 'name: jobs'
+  holds 'executor: {namespacePolicy: create, namespace: jobs-%s}' configmap.yaml 'NAMESPACE_POLICY: "create"' 'NAMESPACE_OBJECTS_FILE: '
+  holds 'executor: {namespace: jobs-a, watchNamespaces: [jobs-a, jobs-b]}' worker/rbac.yaml 'namespace: jobs-a' 'namespace: jobs-b'
 }
 
 # Random values differ from one rendering to the next.
@@ -184,6 +319,10 @@ check_no_secret_shows() {
 
 # --- setup-config.sh ---------------------------------------------------------------------------------------------------------
 
+expect() { # what found wanted
+  [ "$2" = "$3" ] || wrong "$1" <<<"$2"$'\n'"is not"$'\n'"$3"
+}
+
 config_of() { scripts/setup-config.sh --dry-run --env-file "$1" 2>"$scratch/stderr"; }
 
 secret_in() { # manifests key
@@ -210,7 +349,6 @@ POSTGRES_PASSWORD=ignored
 OPENAI_API_KEY=sk-1
 ENV
   config_of "$env" >"$made" || wrong "a good file is refused" <"$scratch/stderr"
-  expect() { [ "$2" = "$3" ] || wrong "$1" <<<"$2"$'\n'"is not"$'\n'"$3"; }
   expect DATABASE_URL "$(secret_in "$made" DATABASE_URL)" 'postgres://u:p$w#d=%20@db:5432/r?sslmode=require'
   expect DATABASE_DSN "$(secret_in "$made" DATABASE_DSN)" 'postgres://u:p$w#d=%20@db:5432/r?sslmode=require'
   expect REDIS_ADDR "$(secret_in "$made" REDIS_ADDR)" 'redis://:a=b@redis:6379'
@@ -222,6 +360,9 @@ ENV
   grep -qxF '  JOB_TIMEOUT_SECONDS: "2h"' "$made" || wrong "JOB_TIMEOUT_SECONDS" <"$made"
   grep -qxF '  RUST_LOG: "info: {\"a\": b} # c \\\\"' "$made" || wrong "RUST_LOG" <"$made"
   grep -qE '^  (POSTGRES_PASSWORD|BASE_URL|SENTRY_DSN)' "$made" && wrong "something that should be left out is there" <"$made"
+  sed 's/$/\r/' "$env" >"$scratch/crlf"
+  config_of "$scratch/crlf" >"$scratch/made-of-crlf.yaml" || wrong "a good file with CRLF is refused" <"$scratch/stderr"
+  wrong_if_any "CRLF makes a difference" < <(diff "$made" "$scratch/made-of-crlf.yaml")
   config_of .env.example >/dev/null || wrong ".env.example is refused" <"$scratch/stderr"
 
   printf 'DATABASE_URL=a\nDATABASE_DSN=b\nno assignment\nS3_ACCESS_KEY_ID=x\nA="open\n' >"$env"
@@ -267,6 +408,11 @@ taken() { kubectl apply --dry-run=server --validate=strict --warnings-as-errors 
 check_server() {
   local values
   say "the server takes every rendering, with Pod Security \"restricted\""
+  while read -r values; do
+    printf '%s\n' "$values" >"$scratch/values.yaml"
+    render helm3 $CHART/values-trial.yaml --values "$scratch/values.yaml" >"$scratch/all.yaml"
+    taken "$scratch/all.yaml" || wrong "$values" <"$scratch/taken"
+  done < <(alone)
   for values in $CHART/values-trial.yaml $CHART/ci/*.yaml; do
     render helm3 "$values" >"$scratch/all.yaml"
     # Dry run makes no namespace for what comes after.
@@ -375,6 +521,8 @@ check_names
 check_pgbouncer
 check_lint
 check_refusals
+check_alone
+check_meanings
 check_renderings
 check_score
 check_no_secret_shows

@@ -223,6 +223,7 @@ read_file() {
     refuse_mistakes "$env_file"
   fi
   mapfile -t lines <"$env_file"
+  lines=(${lines[@]+"${lines[@]%$'\r'}"})
   if [ ${#lines[@]} -gt 0 ]; then lines[0]=${lines[0]#$'\xef\xbb\xbf'}; fi
   for ((at = 0; at < ${#lines[@]}; at++)); do
     number=$((at + 1))

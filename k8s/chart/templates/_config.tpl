@@ -53,21 +53,10 @@ JOB_TIMEOUT: JOB_TIMEOUT_SECONDS
 {{- end -}}
 {{- $_ := set $v "EXECUTOR_SERVICE_ACCOUNT" .Values.executor.serviceAccount.name -}}
 {{- $_ := set $v "EXECUTOR_RUNTIME_CLASS" .Values.executor.runtimeClass -}}
-{{- with .Values.executor.resources -}}
-{{- $_ := set $v "JOB_CPU" (get . "cpu" | default "") -}}
-{{- $_ := set $v "JOB_MEMORY" (get . "memory" | default "") -}}
-{{- $_ := set $v "JOB_EPHEMERAL_STORAGE" (get . "ephemeral-storage" | default "") -}}
-{{- end -}}
-{{- with .Values.executor.maxResources -}}
-{{- $_ := set $v "JOB_MAX_CPU" (get . "cpu" | default "") -}}
-{{- $_ := set $v "JOB_MAX_MEMORY" (get . "memory" | default "") -}}
-{{- $_ := set $v "JOB_MAX_EPHEMERAL_STORAGE" (get . "ephemeral-storage" | default "") -}}
-{{- end -}}
+{{- $v = merge $v (include "roadstead.amounts" (dict "executor" .Values.executor "value" "resources" "prefix" "JOB_") | fromYaml) -}}
+{{- $v = merge $v (include "roadstead.amounts" (dict "executor" .Values.executor "value" "maxResources" "prefix" "JOB_MAX_") | fromYaml) -}}
 {{- if .Values.executor.jobTemplate -}}
 {{- $_ := set $v "JOB_TEMPLATE_FILE" "/etc/roadstead/job-template.yaml" -}}
-{{- end -}}
-{{- if eq (get $given "NAMESPACE_POLICY" | default .Values.executor.namespacePolicy) "create" -}}
-{{- $_ := set $v "NAMESPACE_OBJECTS_FILE" "/etc/roadstead/namespace-objects.yaml" -}}
 {{- end -}}
 {{- $_ := set $v "BASE_URL" (include "roadstead.baseUrl" .) -}}
 {{- if not .Values.existingConfig.prefix -}}
@@ -87,6 +76,14 @@ JOB_TIMEOUT: JOB_TIMEOUT_SECONDS
 {{- $_ := set $v $name $value -}}
 {{- end -}}
 {{- end -}}
+{{- if eq (get $v "NAMESPACE_POLICY") "create" -}}
+{{- if contains "%s" (get $v "KUBERNETES_NAMESPACE") -}}
+{{- $v = merge $v (dict "NAMESPACE_OBJECTS_FILE" "/etc/roadstead/namespace-objects.yaml") -}}
+{{- else -}}
+{{- /* A single namespace is the chart's to make, or the release's own. */ -}}
+{{- $_ := set $v "NAMESPACE_POLICY" "require" -}}
+{{- end -}}
+{{- end -}}
 {{- $set := dict -}}
 {{- range $name, $value := $v -}}
 {{- with include "roadstead.text" $value -}}
@@ -94,6 +91,18 @@ JOB_TIMEOUT: JOB_TIMEOUT_SECONDS
 {{- end -}}
 {{- end -}}
 {{- toYaml $set -}}
+{{- end -}}
+
+{{/* Amounts as variables, from a flat list or a container's `limits`, in Kubernetes' spelling or a workflow's. (executor value prefix) */}}
+{{- define "roadstead.amounts" -}}
+{{- $flat := get .executor .value | default dict -}}
+{{- if hasKey $flat "requests" -}}
+{{- fail (printf "executor.%s.requests: an attempt requests what its limits are; leave `requests` out" .value) -}}
+{{- end -}}
+{{- $limits := $flat.limits | default dict -}}
+{{ .prefix }}CPU: {{ include "roadstead.text" (coalesce $limits.cpu $flat.cpu | default "") | quote }}
+{{ .prefix }}MEMORY: {{ include "roadstead.text" (coalesce $limits.memory $flat.memory | default "") | quote }}
+{{ .prefix }}EPHEMERAL_STORAGE: {{ include "roadstead.text" (coalesce $limits.ephemeral_storage (get $limits "ephemeral-storage") $flat.ephemeral_storage (get $flat "ephemeral-storage") | default "") | quote }}
 {{- end -}}
 
 {{- define "roadstead.baseUrl" -}}
@@ -124,14 +133,18 @@ JOB_TIMEOUT: JOB_TIMEOUT_SECONDS
 
 {{/* The port of the API's metrics, where it is not that of everything else. */}}
 {{- define "roadstead.apiMetricsPort" -}}
-{{- get (include "roadstead.variables" . | fromYaml) "METRICS_PORT" -}}
+{{- $port := get (include "roadstead.variables" . | fromYaml) "METRICS_PORT" -}}
+{{- if ne $port (include "roadstead.apiPort" .) -}}{{- $port -}}{{- end -}}
 {{- end -}}
 
 {{- define "roadstead.workerPort" -}}
 {{- get (include "roadstead.variables" . | fromYaml) "METRICS_PORT" | default "9090" -}}
 {{- end -}}
 
-{{/* Where attempts run: the template as it is, one namespace per tenant or not, and the namespaces that are known by name. */}}
+{{/*
+Where attempts run: the template as it is, one namespace per tenant or not, whether the worker makes them or this chart the one, and the namespaces
+that are known by name.
+*/}}
 {{- define "roadstead.jobs" -}}
 {{- $variables := include "roadstead.variables" . | fromYaml -}}
 {{- $template := get $variables "KUBERNETES_NAMESPACE" -}}
@@ -141,15 +154,18 @@ JOB_TIMEOUT: JOB_TIMEOUT_SECONDS
 {{- end -}}
 {{- $perTenant := contains "%s" $template -}}
 {{- $creates := eq (get $variables "NAMESPACE_POLICY") "create" -}}
-{{- if and $creates (not $perTenant) -}}
-{{- fail "executor.namespacePolicy=create is for tenants' namespaces: executor.namespace needs a %s (for a single one there is executor.createNamespace)" -}}
+{{- $isOwn := not (or $perTenant (eq $template .Release.Namespace)) -}}
+{{- if and .Values.executor.createNamespace (not $isOwn) -}}
+{{- fail "executor.createNamespace needs an executor.namespace of its own, without %s" -}}
 {{- end -}}
-{{- if and .Values.executor.createNamespace (or $perTenant $creates (eq $template .Release.Namespace)) -}}
-{{- fail "executor.createNamespace needs an executor.namespace of its own, without %s and with namespacePolicy=require" -}}
+{{- if and $watched (not $perTenant) (not (has $template $watched)) -}}
+{{- fail (printf "executor.watchNamespaces must hold %s, the namespace of the Jobs (executor.namespace)" $template) -}}
 {{- end -}}
+{{- $policy := get (include "roadstead.given" . | fromYaml) "NAMESPACE_POLICY" | default .Values.executor.namespacePolicy -}}
 template: {{ $template | quote }}
 perTenant: {{ $perTenant }}
 creates: {{ $creates }}
+chartCreates: {{ and $isOwn (or .Values.executor.createNamespace (eq $policy "create")) }}
 clusterWide: {{ or $creates (and $perTenant (not $watched)) }}
-namespaces: {{ ternary $watched (list $template) $perTenant | toJson }}
+namespaces: {{ $watched | default (ternary list (list $template) $perTenant) | toJson }}
 {{- end -}}

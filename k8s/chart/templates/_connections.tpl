@@ -33,11 +33,11 @@
 {{- end -}}
 
 {{- define "roadstead.s3AccessKey" -}}
-{{- .Values.s3.accessKeyId | default "roadstead" -}}
+{{- get (include "roadstead.given" . | fromYaml) "S3_ACCESS_KEY_ID" | default .Values.s3.accessKeyId | default "roadstead" -}}
 {{- end -}}
 
 {{- define "roadstead.s3SecretKey" -}}
-{{- include "roadstead.kept" (dict "root" . "secret" (printf "%s-s3-keys" (include "roadstead.fullname" .)) "key" "secretKey" "given" .Values.s3.secretAccessKey) -}}
+{{- include "roadstead.kept" (dict "root" . "secret" (printf "%s-s3-keys" (include "roadstead.fullname" .)) "key" "secretKey" "given" (get (include "roadstead.given" . | fromYaml) "S3_SECRET_ACCESS_KEY" | default .Values.s3.secretAccessKey)) -}}
 {{- end -}}
 
 {{/* Where PostgreSQL's URL comes from: `internal`, `url` (this chart's Secret), or `secret` with its name and key. */}}
@@ -116,15 +116,15 @@ from: internal
 {{/* Where S3's keys come from: `keys` (this chart's Secret), `secret`, or `identity` (the pods' own). */}}
 {{- define "roadstead.s3" -}}
 {{- $given := include "roadstead.given" . | fromYaml -}}
-{{- if or (get $given "S3_ACCESS_KEY_ID") (get $given "S3_SECRET_ACCESS_KEY") -}}
+{{- if and .Values.s3Internal.enabled (not .Values.existingConfig.prefix) -}}
+from: keys
+internal: true
+{{- else if or (get $given "S3_ACCESS_KEY_ID") (get $given "S3_SECRET_ACCESS_KEY") -}}
 from: keys
 {{- else if .Values.existingConfig.prefix -}}
 from: secret
 name: {{ .Values.existingConfig.prefix }}-s3
 optional: true
-{{- else if .Values.s3Internal.enabled -}}
-from: keys
-internal: true
 {{- else if .Values.s3.existingSecret -}}
 from: secret
 name: {{ .Values.s3.existingSecret }}
@@ -173,7 +173,7 @@ host: {{ regexReplaceAll ":[0-9]+$" $parsed.host "" | trimPrefix "[" | trimSuffi
 port: {{ $port | quote }}
 user: {{ include "roadstead.decode" $authority._0 | quote }}
 password: {{ include "roadstead.decode" $authority._1 | quote }}
-database: {{ trimPrefix "/" $parsed.path | quote }}
+database: {{ trimPrefix "/" $parsed.path | default (include "roadstead.decode" $authority._0) | quote }}
 sslmode: {{ regexFind "sslmode=[a-z-]+" $parsed.query | trimPrefix "sslmode=" | default "prefer" | quote }}
 {{- end -}}
 

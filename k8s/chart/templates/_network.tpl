@@ -1,11 +1,11 @@
-{{/* Any address but link-local ones: a cloud's metadata service is there. */}}
+{{/* Any address but link-local ones and those of clouds' metadata services elsewhere: Alibaba's; AWS's and Google's by IPv6. */}}
 {{- define "roadstead.anywhere" -}}
 - ipBlock:
     cidr: 0.0.0.0/0
-    except: [169.254.0.0/16]
+    except: [169.254.0.0/16, 100.100.100.200/32]
 - ipBlock:
     cidr: ::/0
-    except: [fe80::/10, fd00:ec2::254/128]
+    except: [fe80::/10, fd00:ec2::254/128, fd20:ce::254/128]
 {{- end -}}
 
 {{/* Pods of a component, wherever the policy is. (root component) */}}

@@ -1,9 +1,18 @@
-{{/* What says where a pod runs, of a component's values. (root values component) */}}
-{{- define "roadstead.scheduling" -}}
-{{- with concat .root.Values.global.imagePullSecrets (.values.imagePullSecrets | default list) }}
+{{/* Pull secrets, the global ones first; each is a name or an object with one. (root secrets) */}}
+{{- define "roadstead.pullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat (.root.Values.global.imagePullSecrets | default list) (.secrets | default list) -}}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with $secrets | uniq }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* What says where a pod runs, of a component's values. (root values component) */}}
+{{- define "roadstead.scheduling" -}}
+{{- include "roadstead.pullSecrets" (dict "root" .root "secrets" .values.imagePullSecrets) }}
 {{- with .values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
@@ -29,13 +38,21 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* A probe of a component's values; HTTP unless another handler is given. (probe path port) */}}
+{{/* A probe of a component's values, none if they have none; HTTP unless another handler is given. (name probe path port) */}}
 {{- define "roadstead.probe" -}}
-{{- $probe := deepCopy .probe -}}
+{{- with .probe -}}
+{{- $probe := deepCopy . -}}
 {{- if not (or (hasKey $probe "httpGet") (hasKey $probe "exec") (hasKey $probe "tcpSocket") (hasKey $probe "grpc")) -}}
-{{- $_ := set $probe "httpGet" (dict "path" .path "port" .port) -}}
+{{- $_ := set $probe "httpGet" (dict "path" $.path "port" $.port) -}}
 {{- end -}}
-{{- toYaml $probe -}}
+{{- toYaml (dict $.name $probe) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* How a component's pods are replaced. The defaults' `rollingUpdate` is refused beside another type. (values) */}}
+{{- define "roadstead.strategy" -}}
+{{- $strategy := .values.deploymentStrategy | default dict -}}
+{{- toYaml (ternary (omit $strategy "rollingUpdate") $strategy (eq (get $strategy "type") "Recreate")) -}}
 {{- end -}}
 
 {{/* Metadata of a pod, without the chart's version: it would replace every pod, the database's too. (root component values checksums?) */}}
@@ -57,6 +74,10 @@ annotations:
 
 {{/* The environment of the api, the worker and the migration: settings, then what is secret. (root values migrates?) */}}
 {{- define "roadstead.environment" -}}
+{{- /* No name twice: the API server warns of it, and server-side apply refuses it. */ -}}
+{{- $aliases := include "roadstead.aliases" . | fromYaml -}}
+{{- $extra := list -}}
+{{- range .values.extraEnv -}}{{- $extra = append $extra (get $aliases .name | default .name) -}}{{- end -}}
 envFrom:
   {{- with .root.Values.existingConfig.prefix }}
   - configMapRef:
@@ -70,7 +91,11 @@ envFrom:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 env:
-  {{- include "roadstead.secretEnvs" . | nindent 2 }}
+  {{- range include "roadstead.secretEnvs" . | fromYamlArray }}
+  {{- if not (has .name $extra) }}
+  {{- list . | toYaml | nindent 2 }}
+  {{- end }}
+  {{- end }}
   {{- with .values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -20,10 +20,7 @@ kind: ServiceAccount
 metadata:
   {{- include "roadstead.jobsMetadata" (dict "root" .root "namespace" .namespace "name" (get $variables "EXECUTOR_SERVICE_ACCOUNT")) | nindent 2 }}
 automountServiceAccountToken: false
-{{- with concat .root.Values.global.imagePullSecrets $executor.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{- include "roadstead.pullSecrets" (dict "root" .root "secrets" $executor.imagePullSecrets) }}
 {{- end }}
 {{- if $policy.enabled }}
 ---
