@@ -14,7 +14,9 @@ Environment:
   NO_COLOR           no colours, also on a terminal
 
 Exit status:
-  0 done, 1 the execution did not succeed (submit --watch, watch --exit-status) or the request was refused,
+  0 done
+  1 the execution did not succeed (submit --watch, watch --exit-status), its state does not
+    allow this (cancel, retry), or something failed here
   2 wrong usage or input, 3 not found, 4 not allowed, 5 the API is not available";
 
 /// Roadstead: an execution queue for Kubernetes.
@@ -82,7 +84,8 @@ pub struct ExecutionArgs {
 
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
-    /// A workflow's name, `name@version`, or a file (.yaml, .yml, .json) that defines one.
+    /// A workflow's name, `name@version`, or a file that defines one (YAML or JSON). What can be a name is one, also
+    /// where a file has it: `./name` is the file.
     #[arg(value_name = "WORKFLOW|FILE", value_hint = ValueHint::FilePath)]
     pub workflow: String,
     /// The input: a JSON document, `@file` that holds one, or `-` for standard input.

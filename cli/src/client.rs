@@ -288,7 +288,6 @@ async fn refused(method: Method, url: &Url, mut response: Response) -> Failure {
         status,
         problem: Problem::read(&body),
         retry_after_seconds: retry_after,
-        about_input: false,
     }))
 }
 

@@ -1,6 +1,6 @@
 //! How a command fails: what went wrong, what to try, and the exit status that scripts rely on.
 
-use crate::problem::{Problem, field_lines};
+use crate::problem::{Problem, UNKNOWN_WORKFLOW, field_lines};
 use reqwest::{Method, StatusCode};
 use roadstead_domain::decode::FieldError;
 
@@ -39,21 +39,11 @@ pub struct Refusal {
     pub status: StatusCode,
     pub problem: Problem,
     pub retry_after_seconds: Option<u64>,
-    /// What was refused is what the person wrote.
-    pub about_input: bool,
 }
 
 impl Failure {
     pub fn local(doing: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
         Self::Local(format!("{doing}: {error}"))
-    }
-
-    /// The same failure of a request that carried a person's input: a refusal of it is wrong usage.
-    pub fn of_input(mut self) -> Self {
-        if let Self::Refused(refusal) = &mut self {
-            refusal.about_input = true;
-        }
-        self
     }
 
     pub fn exit_status(&self) -> u8 {
@@ -63,14 +53,7 @@ impl Failure {
             Self::NotFound(_) => 3,
             Self::Unreachable { .. } => 5,
             Self::Unsuccessful { .. } | Self::Local(_) => 1,
-            Self::Refused(refusal) => match refusal.status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4,
-                StatusCode::NOT_FOUND => 3,
-                StatusCode::TOO_MANY_REQUESTS => 5,
-                status if status.is_server_error() => 5,
-                _ if refusal.about_input => 2,
-                _ => 1,
-            },
+            Self::Refused(refusal) => refusal.exit_status(),
         }
     }
 
@@ -95,8 +78,26 @@ impl Failure {
 }
 
 impl Refusal {
+    fn exit_status(&self) -> u8 {
+        match self.status {
+            StatusCode::NOT_FOUND => 3,
+            _ if self.problem.kind == UNKNOWN_WORKFLOW => 3,
+            StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY => 2,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4,
+            StatusCode::TOO_MANY_REQUESTS => 5,
+            status if status.is_server_error() => 5,
+            _ => 1,
+        }
+    }
+
     fn advice(&self) -> Option<String> {
         let advice = match self.status {
+            _ if self.problem.kind == UNKNOWN_WORKFLOW => {
+                "`roadstead workflow list`, which shows what there is; `roadstead workflow apply FILE` stores one"
+            }
             StatusCode::UNAUTHORIZED => {
                 "put a valid key into ROADSTEAD_API_KEY; `roadstead-api keys create --tenant NAME` makes one"
             }
@@ -137,36 +138,39 @@ impl From<std::io::Error> for Failure {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, about_input: bool) -> Failure {
+    fn refused(status: u16, kind: &str) -> Failure {
         Failure::Refused(Box::new(Refusal {
             method: Method::POST,
             url: "http://h/v1/executions".to_owned(),
             status: StatusCode::from_u16(status).unwrap(),
-            problem: Problem::read(
-                br#"{"type":"t","detail":"no","request_id":"r9","errors":[{"pointer":"/input","detail":"is bad"}]}"#,
-            ),
+            problem: Problem {
+                kind: kind.to_owned(),
+                ..Problem::read(
+                    br#"{"detail":"no","request_id":"r9","errors":[{"pointer":"/input","detail":"is bad"}]}"#,
+                )
+            },
             retry_after_seconds: (status == 429).then_some(7),
-            about_input,
         }))
     }
 
     #[test]
     fn every_refusal_has_the_contracts_exit_status() {
-        for (status, other, input) in [
-            (400, 1, 2),
-            (401, 4, 4),
-            (403, 4, 4),
-            (404, 3, 3),
-            (409, 1, 2),
-            (413, 1, 2),
-            (422, 1, 2),
-            (429, 5, 5),
-            (500, 5, 5),
-            (503, 5, 5),
+        for (status, expected) in [
+            (400, 2),
+            (401, 4),
+            (403, 4),
+            (404, 3),
+            (409, 1),
+            (413, 2),
+            (415, 2),
+            (422, 2),
+            (429, 5),
+            (500, 5),
+            (503, 5),
         ] {
-            assert_eq!(refused(status, false).exit_status(), other, "{status}");
-            assert_eq!(refused(status, true).exit_status(), input, "{status} of input");
+            assert_eq!(refused(status, "t").exit_status(), expected, "{status}");
         }
+        assert_eq!(refused(400, UNKNOWN_WORKFLOW).exit_status(), 3);
         assert_eq!(
             Failure::Unreachable { url: String::new(), cause: String::new(), timed_out: false }.exit_status(),
             5
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_fields_url_and_request_and_what_to_try() {
-        let told = refused(429, false).describe();
+        let told = refused(429, "t").describe();
         for part in
             ["no\n", "/input: is bad", "429 to POST http://h/v1/executions", "request id r9", "try: again in 7 s"]
         {

@@ -26,6 +26,7 @@ use args::Cli;
 use commands::Session;
 use environment::Environment;
 use failure::Failure;
+pub use terminal::complain;
 
 /// Runs one command to its end and tells of its failure; the answer is the process's exit status.
 pub async fn run(cli: Cli) -> u8 {
@@ -35,7 +36,7 @@ pub async fn run(cli: Cli) -> u8 {
     let Err(failure) = outcome else { return 0 };
     let status = failure.exit_status();
     if !matches!(failure, Failure::OutputClosed) {
-        terminal::complain(&failure.describe());
+        complain(&failure.describe());
     }
     status
 }

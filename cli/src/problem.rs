@@ -3,6 +3,8 @@
 use roadstead_domain::decode::FieldError;
 use serde::Deserialize;
 
+/// The `type` of what a submission of a workflow is answered that is not there.
+pub const UNKNOWN_WORKFLOW: &str = "https://roadstead.dev/problems/unknown-workflow";
 /// How much of an answer that is no problem document is shown.
 const MAX_SHOWN_CHARS: usize = 300;
 

@@ -9,6 +9,7 @@ use crate::model::{self, Artifact, Page};
 use crate::output::Output;
 use crate::progress;
 use crate::table::{Kind, bytes, table};
+use crate::terminal::{complain, harmless};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -50,24 +51,58 @@ struct Saved {
 
 async fn download_all(client: &Client, id: &str, folder: &Path, output: Output) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::local(folder.display(), e))?;
-    let mut saved = Vec::new();
+    let (mut saved, mut failed) = (Vec::new(), Vec::new());
+    let end = tokio::select! {
+        end = save_all(client, id, folder, &mut saved, &mut failed) => end,
+        // A download that is dropped removes its unfinished file.
+        Ok(()) = tokio::signal::ctrl_c() => Err(Failure::Local("interrupted".to_owned())),
+    };
+    let shown = if saved.is_empty() && end.is_err() { Ok(()) } else { show(&saved, output) };
+    for failure in &failed {
+        complain(&failure.to_string());
+    }
+    end?;
+    match failed.len() {
+        0 => shown,
+        n => Err(Failure::Local(format!("{n} of {} artifacts were not saved", n + saved.len()))),
+    }
+}
+
+/// One that can't be saved does not keep the others from it.
+async fn save_all(
+    client: &Client,
+    id: &str,
+    folder: &Path,
+    saved: &mut Vec<Saved>,
+    failed: &mut Vec<Failure>,
+) -> Result<(), Failure> {
     let mut cursor: Option<String> = None;
     for _ in 0..MAX_PAGES {
         let call = Call::get(&["executions", id, "artifacts"]).query("cursor", cursor.as_deref());
         let page: Page = model::read(&client.document(call).await?)?;
         for artifact in artifacts(&page)? {
-            let file = download(client, id, folder, &artifact).await?;
-            let Artifact { path, size_bytes, sha256 } = artifact;
-            saved.push(Saved { path, size_bytes, sha256, file });
+            match download(client, id, folder, &artifact).await {
+                Ok(file) => {
+                    let Artifact { path, size_bytes, sha256 } = artifact;
+                    saved.push(Saved { path, size_bytes, sha256, file });
+                }
+                // Whoever is away, or lets nobody in, is so for the others too.
+                Err(failure) if matches!(failure.exit_status(), 4 | 5) => return Err(failure),
+                Err(failure) => failed.push(failure),
+            }
         }
         cursor = page.next_cursor;
         if cursor.is_none() {
             break;
         }
     }
+    Ok(())
+}
+
+fn show(saved: &[Saved], output: Output) -> Result<(), Failure> {
     if output.format == Format::Table {
-        for one in &saved {
-            output.line(&crate::terminal::harmless(&one.file.display().to_string()))?;
+        for one in saved {
+            output.line(&harmless(&one.file.display().to_string()))?;
         }
         return Ok(());
     }

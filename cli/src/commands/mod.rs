@@ -85,9 +85,7 @@ fn workflow_reference(text: &str) -> Result<(&str, Option<u32>), Failure> {
         None => (text, None),
     };
     if !roadstead_domain::ids::is_name(name) {
-        return Err(Failure::Usage(format!(
-            "`{name}` is not a workflow's name (a-z, 0-9 and `-`, at most 63); a file's name ends in .yaml, .yml or .json"
-        )));
+        return Err(Failure::Usage(format!("`{name}` is not a workflow's name (a-z, 0-9 and `-`, at most 63)")));
     }
     let version = version.map(|version| {
         let parsed = version.parse().ok().filter(|version| *version > 0);

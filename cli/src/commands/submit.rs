@@ -22,13 +22,11 @@ pub async fn run(args: SubmitArgs, session: &Session) -> Result<(), Failure> {
     // With a key of its own a submission whose answer was lost can be sent again without making a second execution.
     let key = args.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let call = Call::post(&["executions"]).json(&submission).header(IDEMPOTENCY_KEY, key);
-    let answer = client.document(call).await.map_err(Failure::of_input)?;
+    let answer = client.document(call).await?;
     let execution: Execution = model::read(&answer)?;
     if args.watch {
         say(&format!("submitted {}", execution.id));
-        let outcome = watch::until_end(&client, &execution.id, session).await?;
-        get::show(session.output, &outcome.answer)?;
-        return outcome.verdict();
+        return watch::until_end(&client, &execution.id, session).await?.tell(session, true);
     }
     if session.output.format == Format::Table {
         session.output.line(&execution.id)?;
@@ -41,9 +39,8 @@ pub async fn run(args: SubmitArgs, session: &Session) -> Result<(), Failure> {
 /// Everything of the request but the input.
 fn fields(args: &SubmitArgs) -> Result<Map<String, Value>, Failure> {
     let mut fields = Map::new();
-    let path = Path::new(&args.workflow);
-    if is_definition_file(path) {
-        let definition = workflow::read_definition(path)?;
+    if is_file(&args.workflow) {
+        let definition = workflow::read_definition(Path::new(&args.workflow))?;
         fields.insert("spec".to_owned(), json!(definition));
     } else {
         workflow_reference(&args.workflow)?;
@@ -64,7 +61,7 @@ fn fields(args: &SubmitArgs) -> Result<Map<String, Value>, Failure> {
     Ok(fields)
 }
 
-fn is_definition_file(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
+/// What can be a workflow's name is one: a file that happens to have it must not change what a script submits.
+fn is_file(argument: &str) -> bool {
+    argument.contains(['/', '.']) || (workflow_reference(argument).is_err() && Path::new(argument).exists())
 }

@@ -22,17 +22,22 @@ const MAX_OUTAGE: Duration = Duration::from_mins(1);
 pub async fn run(args: &WatchArgs, session: &Session) -> Result<(), Failure> {
     let id = execution_id(&args.id)?;
     let outcome = until_end(&session.client()?, &id, session).await?;
-    get::show(session.output, &outcome.answer)?;
-    if args.exit_status { outcome.verdict() } else { Ok(()) }
+    outcome.tell(session, args.exit_status)
 }
 
 /// An execution that has ended.
 pub struct Outcome {
-    pub answer: Vec<u8>,
+    answer: Vec<u8>,
     execution: Execution,
 }
 
 impl Outcome {
+    /// Shows the execution and, if the exit status is to say so, fails as it did: also when nobody reads what is shown.
+    pub fn tell(&self, session: &Session, with_verdict: bool) -> Result<(), Failure> {
+        let shown = get::show(session.output, &self.answer);
+        if with_verdict { self.verdict().and(shown) } else { shown }
+    }
+
     pub fn verdict(&self) -> Result<(), Failure> {
         if self.execution.succeeded() {
             return Ok(());

@@ -51,7 +51,7 @@ async fn apply(file: &Path, name: Option<String>, session: &Session) -> Result<(
 pub async fn put(client: &Client, name: &str, definition: &Workflow) -> Result<Vec<u8>, Failure> {
     let body = serde_json::to_vec(definition).map_err(|e| Failure::local("can't write the definition", e))?;
     let body = Bytes::from(body);
-    client.document(Call::put(&["workflows", name]).json(&body)).await.map_err(Failure::of_input)
+    client.document(Call::put(&["workflows", name]).json(&body)).await
 }
 
 /// A definition's name after its file: its stem, or its folder's name when it is called `workflow`.

@@ -37,10 +37,13 @@ pub fn notice(format: Format, notice: &Notice) {
     });
 }
 
-/// The one line that programs wait for.
-pub fn ready_line(output: Output, addresses: &Addresses) -> Result<(), Failure> {
-    let line = serde_json::to_string(addresses).map_err(|e| Failure::local("can't write the addresses", e))?;
-    output.line(&line)
+/// What programs wait for, one line of JSON or a document of YAML; for people there is the [`banner`].
+pub fn ready(output: Output, addresses: &Addresses) -> Result<(), Failure> {
+    if output.format == Format::Table {
+        return Ok(());
+    }
+    let document = serde_json::to_vec(addresses).map_err(|e| Failure::local("can't write the addresses", e))?;
+    output.document(&document, |_| String::new())
 }
 
 /// What a shell needs for the command line and for roadstead-api's own commands, as a file to be sourced.

@@ -103,9 +103,7 @@ async fn bring_up(
     let environment_file = announce::shell_environment(&addresses, &programs::own_folder()?);
     folder::write_private(&folder.shell_environment(), environment_file.as_bytes())?;
     say(&format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
-    if output.format == Format::Json {
-        announce::ready_line(output, &addresses)?;
-    }
+    announce::ready(output, &addresses)?;
     let people = if output.format == Format::Table { output } else { on_stderr(output, environment) };
     let sample = if args.no_sample {
         None

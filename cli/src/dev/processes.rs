@@ -12,6 +12,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+const EXECUTOR: &[u8] = b"roadstead-executor";
+/// Every step has it in its environment.
+const STEPS_VARIABLE: &[u8] = b"ROADSTEAD_EXECUTION_ID=";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Process {
     pub pid: u32,
@@ -45,6 +49,15 @@ impl Process {
             // It may have ended meanwhile, which is what most signals are for.
             let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Whether it is an executor or a step, and not what somebody else does in the same folder.
+    pub fn is_of_an_execution(self) -> bool {
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
+        // A program that was built again meanwhile is called `… (deleted)`.
+        let is_executor = program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(EXECUTOR));
+        let environment = || fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
+        is_executor || environment().split(|byte| *byte == 0).any(|entry| entry.starts_with(STEPS_VARIABLE))
     }
 
     fn stat(self) -> Option<Stat> {

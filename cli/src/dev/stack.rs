@@ -46,6 +46,13 @@ const HIDDEN: &[&str] = &[
     "ROADSTEAD_CONFIG",
     "ROADSTEAD_URL",
     "ROADSTEAD_API_KEY",
+    // A proxy has no way to this machine's own servers.
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
 ];
 
 /// Where everything is, as one JSON line.
@@ -256,6 +263,7 @@ impl<'a> Stack<'a> {
 
 /// Ends everything that was started so far, in order.
 pub async fn stop(supervisor: &Supervisor) {
+    supervisor.restart_no_more();
     for part in PARTS {
         supervisor.stop(part).await;
         if part == "worker" {

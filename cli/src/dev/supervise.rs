@@ -23,6 +23,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// A signal to all of us at once may end a part before we hear of it: by then its death is known to be the end's.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What the supervisor has to tell.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Ending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
     Run,
+    /// It may run, and is not started again.
+    Last,
     Stop,
     Kill,
 }
@@ -58,6 +62,17 @@ struct Part {
     status: watch::Receiver<Status>,
     log: std::path::PathBuf,
     task: JoinHandle<()>,
+}
+
+impl Part {
+    /// Never lowers: a part that is being killed must not be asked politely again.
+    fn raise(&self, to: Order) {
+        self.order.send_if_modified(|order| {
+            let is_raised = *order < to;
+            *order = to.max(*order);
+            is_raised
+        });
+    }
 }
 
 pub struct Supervisor {
@@ -121,17 +136,18 @@ impl Supervisor {
         self.parts().get(name).and_then(|part| part.status.borrow().pid)
     }
 
+    /// From now on a part that dies stays dead, and nothing is told of it.
+    pub fn restart_no_more(&self) {
+        for part in self.parts().values() {
+            part.raise(Order::Last);
+        }
+    }
+
     /// Ends a part and waits until it is gone. One that was never started is gone.
     pub async fn stop(&self, name: &str) {
         let part = self.parts().remove(name);
         if let Some(part) = part {
-            // Raised only: a part that is being killed must not be asked politely again.
-            part.order.send_if_modified(|order| {
-                *order < Order::Stop && {
-                    *order = Order::Stop;
-                    true
-                }
-            });
+            part.raise(Order::Stop);
             let _ = part.task.await;
         }
     }
@@ -201,13 +217,17 @@ impl Keeper {
                     }
                     let death = tokio::select! {
                         death = child.wait() => Some(death),
-                        _ = self.orders.wait_for(|order| *order > Order::Run) => None,
+                        _ = self.orders.wait_for(|order| *order >= Order::Stop) => None,
                     };
                     let Some(death) = death else {
                         self.end(child).await;
                         return;
                     };
                     self.ledger.strike(self.name);
+                    self.status.send_modify(|status| status.pid = None);
+                    if self.is_last_within(GRACE).await {
+                        return;
+                    }
                     if started.elapsed() >= STEADY {
                         pause = FIRST_PAUSE;
                     }
@@ -216,17 +236,19 @@ impl Keeper {
                 Err(error) => self.not_started(&error, is_restart, pause),
             }
             is_restart = true;
-            let stopped = timeout(pause, self.orders.wait_for(|order| *order > Order::Run)).await.is_ok();
-            if stopped {
+            if self.is_last_within(pause).await {
                 return;
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
+    async fn is_last_within(&mut self, wait: Duration) -> bool {
+        timeout(wait, self.orders.wait_for(|order| *order > Order::Run)).await.is_ok()
+    }
+
     fn died(&self, how: String, pause: Duration) {
         self.status.send_modify(|status| {
-            status.pid = None;
             status.deaths += 1;
             status.last_death.clone_from(&how);
         });
@@ -355,6 +377,29 @@ mod tests {
         let began = Instant::now();
         supervisor.stop("part").await;
         assert!(!process.is_alive() && began.elapsed() < TERM.patience);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_dies_at_the_end_is_not_started_again_and_not_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let (supervisor, mut notices) = supervisor(folder.path());
+        for name in ["before", "after"] {
+            supervisor.start(name, shell(folder.path(), "exec sleep 1000"), TERM);
+        }
+        let (before, after) = (running(&supervisor, "before").await, running(&supervisor, "after").await);
+        before.signal(Signal::TERM);
+        while supervisor.pid("before").is_some() {
+            tokio::task::yield_now().await;
+        }
+        supervisor.restart_no_more();
+        after.signal(Signal::TERM);
+        while supervisor.pid("after").is_some() {
+            tokio::task::yield_now().await;
+        }
+        supervisor.stop("before").await;
+        supervisor.stop("after").await;
+        drop(supervisor);
+        assert!(notices.recv().await.is_none());
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! Downloads: where the key goes and does not go, what is kept, and what lands where.
 
-use crate::server::{Answer, ID, Server, answer, problem};
+use crate::server::{Answer, ID, Server, answer, problem, program};
+use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
+use std::process::Stdio;
 
 fn sha256(content: &str) -> String {
     hex::encode(Sha256::digest(content))
@@ -53,6 +55,68 @@ async fn content_that_is_not_what_was_announced_is_not_kept() {
     assert_eq!(ran.status, 1);
     assert!(ran.stderr.contains(&sha256("right")), "{}", ran.stderr);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn one_that_can_not_be_saved_does_not_keep_the_others_from_it() {
+    let list = artifacts(&[("../escaped", "x"), ("a", "a"), ("wrong", "x"), (r"b\\c", "a"), ("gone", "x")]);
+    let server = Server::start(move |_, asked| match asked.path.rsplit('/').next().unwrap() {
+        "artifacts" => answer(200, list.clone()),
+        "gone" => problem(404, "it was removed"),
+        _ => answer(200, "a"),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let ran = server.run(&["artifacts", ID, "--download", folder.path().to_str().unwrap()]).await;
+    assert_eq!(ran.status, 1);
+    let place = folder.path().display();
+    assert_eq!(ran.stdout, format!("{place}/a\n{place}/b\\c\n"));
+    for part in ["../escaped", "wrong: 1 bytes", "it was removed", "3 of 5 artifacts"] {
+        assert!(ran.stderr.contains(part), "{part} in {}", ran.stderr);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn an_object_store_that_is_away_is_not_asked_for_the_others() {
+    let list = artifacts(&[("a", "a"), ("b", "b")]);
+    let server = Server::start(move |_, asked| {
+        if asked.path.ends_with("/artifacts") {
+            answer(200, list.clone())
+        } else {
+            redirect("http://127.0.0.1:9/a".to_owned())
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let ran = server.run(&["artifacts", ID, "--download", folder.path().to_str().unwrap()]).await;
+    assert_eq!((ran.status, ran.stdout.as_str(), server.asked().len()), (5, "", 2), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn an_interrupted_download_leaves_no_unfinished_file() {
+    // It takes connections and never answers.
+    let store = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = format!("http://{}/key", store.local_addr().unwrap());
+    let list = artifacts(&[("a", "a"), ("b", "b")]);
+    let server = Server::start(move |_, asked| match asked.path.rsplit('/').next().unwrap() {
+        "artifacts" => answer(200, list.clone()),
+        "a" => answer(200, "a"),
+        _ => redirect(place.clone()),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program(&server.url);
+    command.args(["artifacts", ID, "--download"]).arg(folder.path());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    let _connection = store.accept().await.unwrap();
+    assert_eq!(files(), 2, "one is complete and one is not");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}/a\n", folder.path().display()));
+    assert_eq!(files(), 1);
 }
 
 #[tokio::test]

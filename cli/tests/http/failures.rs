@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 #[tokio::test]
 async fn every_status_has_its_exit_status() {
-    for (status, expected) in [(400, 1), (401, 4), (403, 4), (404, 3), (409, 1), (500, 5)] {
+    for (status, expected) in [(400, 2), (401, 4), (403, 4), (404, 3), (409, 1), (500, 5)] {
         let server = Server::start(move |_, _| problem(status, "that is why")).await;
         let ran = server.run(&["get", ID]).await;
         assert_eq!(ran.status, expected, "{status}: {ran:?}");
@@ -18,11 +18,28 @@ async fn every_status_has_its_exit_status() {
 }
 
 #[tokio::test]
-async fn refused_input_is_wrong_usage() {
-    for status in [400, 409, 413, 415, 422] {
+async fn what_is_refused_as_it_was_written_is_wrong_usage() {
+    for status in [400, 413, 415, 422] {
         let server = Server::start(move |_, _| problem(status, "bad input")).await;
-        assert_eq!(server.run(&["submit", "count"]).await.status, 2, "{status}");
+        for arguments in [vec!["submit", "count"], vec!["list"], vec!["logs", ID, "-f"], vec!["workflow", "list"]] {
+            assert_eq!(server.run(&arguments).await.status, 2, "{status} to {arguments:?}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_workflow_that_is_not_there_is_not_found_and_the_way_to_those_that_are_is_told() {
+    let server = Server::start(|_, _| {
+        answer(
+            400,
+            r#"{"type":"https://roadstead.dev/problems/unknown-workflow","status":400,"detail":"there is no workflow `count`",
+                "errors":[{"pointer":"/workflow","detail":"there is no workflow `count`"}]}"#,
+        )
+    })
+    .await;
+    let ran = server.run(&["submit", "count@99"]).await;
+    assert_eq!(ran.status, 3);
+    assert!(ran.stderr.contains("no workflow `count`") && ran.stderr.contains("roadstead workflow list"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -81,18 +98,40 @@ async fn a_reader_who_leaves_early_is_no_error() {
     let items: Vec<String> = (0..5_000).map(|_| execution("succeeded")).collect();
     let page = format!(r#"{{"items":[{}],"next_cursor":null}}"#, items.join(","));
     let server = Server::start(move |_, _| answer(200, page.clone())).await;
-    for arguments in [vec!["list", "--limit", "5000", "--format", "json"], vec!["completion", "bash"]] {
-        let mut child = program(&server.url)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(child.stdout.take());
-        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
-        assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+    for arguments in [
+        ["list", "--limit", "5000", "--format", "json"].as_slice(),
+        &["completion", "bash"],
+        &["--help"],
+        &["--version"],
+    ] {
+        assert_eq!(run_unread(&server.url, arguments).await, (0, String::new()), "{arguments:?}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_who_leaves_early_does_not_change_how_an_execution_ended() {
+    for (state, expected) in [("failed", 1), ("succeeded", 0)] {
+        let server = Server::start(move |_, asked| {
+            let attempts = asked.path.ends_with("/attempts");
+            answer(200, if attempts { r#"{"items":[]}"#.to_owned() } else { execution(state) })
+        })
+        .await;
+        for arguments in [["submit", "count", "--watch"], ["watch", ID, "--exit-status"]] {
+            let (status, stderr) = run_unread(&server.url, &arguments).await;
+            assert_eq!(status, expected, "{state}: {stderr}");
+            assert_eq!(stderr.contains("error: "), expected == 1, "{stderr}");
+        }
+    }
+}
+
+/// The exit status and standard error of the program whose standard output is closed.
+async fn run_unread(url: &str, arguments: &[&str]) -> (i32, String) {
+    let mut command = program(url);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    (output.status.code().expect("ended by a signal"), String::from_utf8(output.stderr).unwrap())
 }
 
 #[tokio::test]

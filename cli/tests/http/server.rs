@@ -136,7 +136,12 @@ pub fn program(url: &str) -> Command {
 
 pub async fn run(url: &str, arguments: &[&str], stdin: &[u8]) -> Ran {
     let mut command = program(url);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments);
+    run_command(command, stdin).await
+}
+
+pub async fn run_command(mut command: Command, stdin: &[u8]) -> Ran {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let stdin = stdin.to_vec();
     let run = tokio::task::spawn_blocking(move || {
         let mut child = command.spawn().unwrap();

@@ -1,6 +1,6 @@
 //! Submitting: what is sent, and that it is one execution however often it is sent.
 
-use crate::server::{ID, Server, answer, execution, problem, run};
+use crate::server::{ID, Server, answer, execution, problem, program, run, run_command};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -74,6 +74,40 @@ async fn a_text_is_sent_as_a_string_and_a_file_as_a_definition() {
         serde_json::from_slice::<Value>(&server.asked()[0].body).unwrap(),
         json!({"spec": {"steps": [{"id": "a", "command": ["echo", "hi"]}]}, "input": "to be\n\"or\" not"})
     );
+}
+
+#[tokio::test]
+async fn what_can_be_a_name_is_a_name_and_what_else_is_there_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let definition = "steps: [{id: a, command: [echo, hi]}]";
+    for name in ["count", "tmp_XyZ", "wf.txt"] {
+        std::fs::write(folder.path().join(name), definition).unwrap();
+    }
+    let server = Server::start(|_, _| answer(202, execution("queued"))).await;
+    let submit = async |argument: &str| {
+        let mut command = program(&server.url);
+        command.current_dir(folder.path()).args(["submit", argument]);
+        run_command(command, definition.as_bytes()).await
+    };
+    for (number, (argument, member)) in [
+        ("count", "workflow"),
+        ("count@2", "workflow"),
+        ("./count", "spec"),
+        ("tmp_XyZ", "spec"),
+        ("wf.txt", "spec"),
+        ("/dev/stdin", "spec"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ran = submit(argument).await;
+        assert_eq!(ran.status, 0, "{argument}: {ran:?}");
+        let body: Value = serde_json::from_slice(&server.asked()[number].body).unwrap();
+        assert!(body.get(member).is_some(), "{argument}: {body}");
+    }
+    for missing in ["./none", "none.yaml", "No_Name"] {
+        assert_eq!(submit(missing).await.status, 2, "{missing}");
+    }
 }
 
 #[tokio::test]

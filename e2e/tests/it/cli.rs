@@ -110,10 +110,16 @@ async fn every_failure_has_its_exit_status_and_a_hint() {
         format!("logs {unknown}"),
         format!("cancel {unknown}"),
         "workflow get none".to_owned(),
+        "submit good@99".to_owned(),
     ] {
         desk.run(3, &line).await;
     }
-    assert!(desk.run(2, "submit nobody-knows").await.stderr.contains("no workflow `nobody-knows`"));
+    let unknown = desk.run(3, "submit nobody-knows").await;
+    assert!(
+        unknown.stderr.contains("no workflow `nobody-knows`") && unknown.stderr.contains("workflow list"),
+        "{unknown:?}"
+    );
+    desk.run(2, "list --workflow No_Name").await;
     let reader = desk.scene.stack.cli(&desk.scene.api, &desk.scene.stack.key(TENANT, "read").await);
     assert_eq!(reader.run(&["submit", "good.yaml"]).await.status, 4);
     assert_eq!(reader.run(&["list"]).await.status, 0);

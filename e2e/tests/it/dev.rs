@@ -17,22 +17,21 @@ struct Dev {
 }
 
 impl Dev {
-    async fn start(data: &Path) -> Self {
+    /// Under an environment that is about other programs.
+    async fn start(data: &Path, format: &str) -> Self {
         let mut command = programs::command("roadstead", &[]);
         command
-            .args(["dev", "--no-sample", "--format", "json", "--port", "0", "--max-concurrent-jobs", "3", "--data-dir"])
-            .arg(data);
+            .args(["dev", "--no-sample", "--port", "0", "--max-concurrent-jobs", "3", "--format", format, "--data-dir"])
+            .arg(data)
+            .env("ALL_PROXY", "http://127.0.0.1:1")
+            .env("http_proxy", "http://127.0.0.1:1")
+            .env("APP_PORT", "3000");
         let log = std::fs::File::create(data.with_extension("log")).unwrap();
         let mut child = command.stderr(log).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
-        let line = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).map(|_| line)
-        });
-        let line = line.await.unwrap().unwrap();
-        let ready = serde_json::from_str(&line).unwrap_or_else(|error| {
-            panic!("{error}: {line}: {}", std::fs::read_to_string(data.with_extension("log")).unwrap())
-        });
+        let ready = tokio::task::spawn_blocking(move || ready(BufReader::new(stdout))).await.unwrap();
+        let ready = ready
+            .unwrap_or_else(|text| panic!("{text}: {}", std::fs::read_to_string(data.with_extension("log")).unwrap()));
         Self { child, ready }
     }
 
@@ -53,6 +52,22 @@ impl Drop for Dev {
     }
 }
 
+/// One line of JSON, or as much YAML, whose pids come last.
+fn ready(stdout: impl BufRead) -> Result<Value, String> {
+    let mut text = String::new();
+    for line in stdout.lines() {
+        let line = line.unwrap();
+        if line.starts_with('{') {
+            return serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"));
+        }
+        text += &format!("{line}\n");
+        if line.starts_with("  s3: ") {
+            return Ok(text.lines().filter_map(|line| line.split_once(": ")).collect());
+        }
+    }
+    Err(text)
+}
+
 fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
 }
@@ -61,7 +76,7 @@ fn signal(pid: u32, signal: Signal) {
 async fn a_part_that_dies_is_started_again_and_sigterm_leaves_nothing_behind() {
     // A folder that the test's end removes.
     let stack = Stack::new().await;
-    let mut dev = Dev::start(&stack.folder().join("dev")).await;
+    let mut dev = Dev::start(&stack.folder().join("dev"), "json").await;
     for name in ["database_url", "redis_url", "s3_endpoint"] {
         assert!(dev.text(name).contains("127.0.0.1"), "{}", dev.ready);
     }
@@ -103,7 +118,7 @@ async fn a_part_that_dies_is_started_again_and_sigterm_leaves_nothing_behind() {
         assert!(told.into_iter().any(|line| line["part"] == part && line["event"] == event), "{part} {event} in {log}");
     }
 
-    let again = Dev::start(&stack.folder().join("dev")).await;
+    let again = Dev::start(&stack.folder().join("dev"), "yaml").await;
     let client = Client::new(again.text("api_url"), Some(dev.text("api_key")));
     let listed = client.items("/v1/executions").await;
     assert!(
