@@ -93,6 +93,23 @@ impl Scene {
         launcher
     }
 
+    /// A quota that has no room for a Job.
+    async fn full_of_jobs(&self) {
+        let quota: ResourceQuota =
+            object(json!({"metadata": {"name": "jobs"}, "spec": {"hard": {"count/jobs.batch": "0"}}}));
+        self.api().create(&PostParams::default(), &quota).await.unwrap();
+        // Admission hears of a quota a moment after everybody else.
+        until("the quota", async || !self.takes_jobs().await).await;
+    }
+
+    async fn takes_jobs(&self) -> bool {
+        let probe: Job =
+            object(json!({"metadata": {"name": "probe"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "a", "image": "a"}]}}}}));
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        self.api::<Job>().create(&dry_run, &probe).await.is_ok()
+    }
+
     async fn job(&self, attempt: AttemptId) -> Option<Job> {
         self.api().get_opt(&job_name(attempt)).await.unwrap()
     }
@@ -201,6 +218,19 @@ async fn waiting(launcher: &KubernetesLauncher, code: &str) -> Reason {
         }
     };
     timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("{code} was not told"))
+}
+
+/// Launches in vain, and hears why at once.
+async fn put_off(launcher: &KubernetesLauncher, order: &LaunchOrder, code: &str, words: &str) {
+    let asked = Instant::now();
+    let result = launcher.launch(order.clone(), asked + PATIENCE).await;
+    assert!(matches!(&result, Err(LaunchError::Unknown(why)) if why.contains(words)), "{result:?}");
+    let told = launcher.explain(order.attempt).unwrap();
+    assert!(told.code == code && told.message.contains(words), "{told:?}");
+    if !order.is_taken_over {
+        assert_eq!(waiting(launcher, code).await, told);
+    }
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
 }
 
 fn not_started(ended: &Ended) -> (&str, bool) {
@@ -415,20 +445,28 @@ async fn a_quota_is_named_whether_it_counts_pods_or_jobs() {
     launch(&launcher).await;
     assert!(waiting(&launcher, "quota_exceeded").await.message.contains("exceeded quota: none"));
 
-    let quota: ResourceQuota =
-        object(json!({"metadata": {"name": "jobs"}, "spec": {"hard": {"count/jobs.batch": "0"}}}));
-    scene.api().create(&PostParams::default(), &quota).await.unwrap();
-    // Admission hears of a quota a moment after everybody else.
-    let probe: Job =
-        object(json!({"metadata": {"name": "probe"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
-        "containers": [{"name": "a", "image": "a"}]}}}}));
-    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    until("the quota", async || scene.api::<Job>().create(&dry_run, &probe).await.is_err()).await;
-    match launcher.launch(order(), Instant::now() + PATIENCE).await {
-        Err(LaunchError::Refused { reason, retryable: true }) => assert_eq!(reason.code, "quota_exceeded"),
-        result => panic!("{result:?}"),
-    }
-    assert_eq!(launcher.held().len(), 1, "nothing is awaited of what was refused");
+    scene.full_of_jobs().await;
+    let order = order();
+    put_off(&launcher, &order, "quota_exceeded", "exceeded quota: jobs").await;
+    assert_eq!(launcher.held().len(), 1, "nothing is awaited of what was put off");
+
+    scene.api::<ResourceQuota>().delete("jobs", &DeleteParams::default()).await.unwrap();
+    until("the quota to go", async || scene.takes_jobs().await).await;
+    let again = LaunchOrder { is_taken_over: true, ..order };
+    launcher.launch(again.clone(), Instant::now() + PATIENCE).await.unwrap();
+    assert!(scene.job(again.attempt).await.is_some());
+    until("its sight", async || launcher.holds(again.attempt)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
+async fn what_is_there_is_found_although_the_quota_is_full_by_now() {
+    let scene = Scene::new().await;
+    let (dead, launcher) = (scene.launcher().await, scene.launcher().await);
+    let order = order();
+    dead.launch(order.clone(), Instant::now() + PATIENCE).await.unwrap();
+    scene.full_of_jobs().await;
+    launcher.launch(LaunchOrder { is_taken_over: true, ..order }, Instant::now() + PATIENCE).await.unwrap();
 }
 
 #[tokio::test]
@@ -443,15 +481,14 @@ async fn a_runtime_class_that_the_cluster_lacks_fails_closed() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: scripts/e2e/launchers.sh"]
-async fn a_namespace_that_is_not_there_is_a_refusal_or_is_made() {
+async fn a_namespace_that_is_not_there_is_waited_for_or_is_made() {
     let scene = Scene::new().await;
     let base = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
     let config = KubernetesConfig { namespace_template: format!("{base}-%s"), ..scene.config.clone() };
     let launcher = scene.launcher_by(&config, "").await;
-    match launcher.launch(order(), Instant::now() + PATIENCE).await {
-        Err(LaunchError::Refused { reason, retryable: true }) => assert_eq!(reason.code, "create_rejected"),
-        result => panic!("{result:?}"),
-    }
+    let order = order();
+    put_off(&launcher, &order, "create_rejected", "not found").await;
+    put_off(&launcher, &LaunchOrder { is_taken_over: true, ..order }, "create_rejected", "not found").await;
     let config = KubernetesConfig { namespace_policy: NamespacePolicy::Create, ..config };
     let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: roadstead-executor}\nautomountServiceAccountToken: false\n";
     let launcher = scene.launcher_by(&config, account).await;

@@ -11,7 +11,7 @@ use roadstead_backend::store::launch::{self, Demand};
 use roadstead_backend::store::{Connection, StoreResult};
 use roadstead_backend::telemetry::metrics::{DISPATCH_LAG_SECONDS, LAUNCH_FAILURES_TOTAL, LAUNCH_SECONDS};
 use roadstead_domain::ids::ExecutionId;
-use slog::{debug, warn};
+use slog::{debug, info, warn};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +137,10 @@ async fn launch_claimed(
         Some(order) => launch(worker, order, until).await,
         None => Launched::Left,
     };
+    if launched == Launched::Left {
+        // With nothing live, whoever supervises may be idle, and would not see its lease run out before the next reconciliation.
+        let _ = worker.dispatch.ring_supervisor().await;
+    }
     let handled = Handled { entry, launched: (launched == Launched::Done).then_some(attempt) };
     (handled, launched == Launched::Done)
 }
@@ -176,8 +180,14 @@ pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) ->
             Launched::Failed
         }
         Err(LaunchError::Unknown(why)) => {
-            counter!(LAUNCH_FAILURES_TOTAL, "reason" => "unknown").increment(1);
-            warn!(log, "whether it was launched is not known, so it is left to whoever takes it over"; "why" => why);
+            // What keeps it is told as the execution's reason, too.
+            if let Some(reason) = worker.launcher.explain(attempt) {
+                counter!(LAUNCH_FAILURES_TOTAL, "reason" => reason.code).increment(1);
+                info!(log, "it can't be launched now, so it is left to whoever takes it over"; "why" => why);
+            } else {
+                counter!(LAUNCH_FAILURES_TOTAL, "reason" => "unknown").increment(1);
+                warn!(log, "whether it was launched is not known, so it is left to whoever takes it over"; "why" => why);
+            }
             Launched::Left
         }
     }

@@ -51,7 +51,10 @@ pub async fn launch_abandoned(worker: &Arc<Worker>, connection: &mut Connection)
         if !take_over(connection, &worker.id, attempt, hash, worker.settings.launch).await? {
             continue;
         }
-        warn!(worker.log_of(&tenant, attempt), "took over a launch");
+        // One that was put off has only waited for its next try.
+        if worker.launcher.explain(attempt).is_none() {
+            warn!(worker.log_of(&tenant, attempt), "took over a launch");
+        }
         let timeout = Duration::from_secs(timeout_seconds.unsigned_abs().into());
         let demand = demands.remove(&attempt.execution_id);
         let order = LaunchOrder { tenant, attempt, credential, demand, is_taken_over: true, timeout };

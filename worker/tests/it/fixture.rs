@@ -250,6 +250,8 @@ pub struct Pretended {
     live: watch::Sender<usize>,
     pub most_live: AtomicUsize,
     pub refusing: AtomicBool,
+    /// Why nothing can be launched now.
+    pub putting_off: Mutex<Option<Reason>>,
     /// How long ago any attempt could begin to start.
     pub begun: Mutex<Option<Duration>>,
     ends: mpsc::UnboundedSender<Ended>,
@@ -265,6 +267,7 @@ impl Pretended {
             live: watch::Sender::new(0),
             most_live: AtomicUsize::default(),
             refusing: AtomicBool::default(),
+            putting_off: Mutex::default(),
             begun: Mutex::default(),
             ends,
             untold: tokio::sync::Mutex::new(untold),
@@ -306,13 +309,16 @@ impl Launcher for Pretended {
     fn launch(&self, order: LaunchOrder, _until: Instant) -> BoxFuture<'_, Result<(), LaunchError>> {
         async move {
             let refused = self.refusing.load(Ordering::SeqCst);
-            if !refused {
+            let put_off = self.putting_off.lock().unwrap().clone();
+            if !refused && put_off.is_none() {
                 self.held.lock().unwrap().push(order.clone());
                 self.live.send_modify(|live| *live += 1);
                 self.most_live.fetch_max(*self.live.borrow(), Ordering::SeqCst);
             }
             self.orders.send_modify(|orders| orders.push(order));
-            if refused {
+            if let Some(reason) = put_off {
+                Err(LaunchError::Unknown(reason.message))
+            } else if refused {
                 Err(LaunchError::Refused { reason: Reason::new("create_rejected", "no"), retryable: true })
             } else {
                 Ok(())
@@ -335,6 +341,10 @@ impl Launcher for Pretended {
 
     fn end_strays(&self, _attempt: AttemptId, _cause: StopCause) -> BoxFuture<'_, bool> {
         std::future::ready(true).boxed()
+    }
+
+    fn explain(&self, _attempt: AttemptId) -> Option<Reason> {
+        self.putting_off.lock().unwrap().clone()
     }
 
     fn begun(&self, _attempt: AttemptId) -> Option<Duration> {

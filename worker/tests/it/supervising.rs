@@ -6,6 +6,7 @@ use roadstead_backend::dispatch::{Group, Share, Stream, WINDOW};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::overdue;
+use roadstead_backend::store::query;
 use roadstead_backend::store::submit::{NewExecution, Submission, submit};
 use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::{Priority, Reason, State};
@@ -202,6 +203,39 @@ async fn a_launch_that_its_worker_did_not_get_done_is_done_by_another() {
     world.report(order.attempt).await;
     running.launcher.end(order.attempt, End::Reported);
     world.wait_for_state(id, State::Succeeded).await;
+    running.stop().await;
+}
+
+fn quota_is_full() -> Reason {
+    Reason::new(Reason::QUOTA_EXCEEDED, "jobs.batch is forbidden: exceeded quota")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_was_put_off_is_tried_again_as_the_same_attempt() {
+    let world = World::new().await;
+    let running = world.start("one", settings(1));
+    *running.launcher.putting_off.lock().unwrap() = Some(quota_is_full());
+    let ids = world.submit(vec![execution(), execution()]).await;
+    let first = running.launcher.launched(1).await[0].attempt;
+    *running.launcher.putting_off.lock().unwrap() = None;
+    world.sql("UPDATE attempts SET launch_lease_expires_at = now() - interval '1 second'").await;
+    let again = running.launcher.launched(2).await.remove(1);
+    assert_eq!((again.attempt, again.attempt.attempt, again.is_taken_over), (first, 1, true), "it kept its berth");
+    assert!(ids.contains(&first.execution_id));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_is_put_off_until_its_start_deadline_fails_for_the_reason_why() {
+    let world = World::new().await;
+    let running = world.start("one", settings(1));
+    *running.launcher.putting_off.lock().unwrap() = Some(quota_is_full());
+    let id = world.submit(vec![NewExecution { max_attempts: 1, ..execution() }]).await[0];
+    running.launcher.launched(1).await;
+    assert_eq!(query::get(&mut *world.connection().await, "t", id).await.unwrap().unwrap().state, State::Launching);
+    world.sql("UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
+    let execution = world.wait_for_state(id, State::Failed).await;
+    assert_eq!(execution.reason, Some(quota_is_full()));
     running.stop().await;
 }
 

@@ -55,6 +55,12 @@ impl FromStr for Quantity {
     }
 }
 
+impl Quantity {
+    pub fn is_zero(self) -> bool {
+        self.thousandths == 0
+    }
+}
+
 /// What is asked for more of than there may be: the field's name, and the most.
 pub fn excess<'a>(asked: &Resources, most: &'a Resources) -> Vec<(&'static str, &'a str)> {
     let pairs = [
@@ -62,9 +68,14 @@ pub fn excess<'a>(asked: &Resources, most: &'a Resources) -> Vec<(&'static str, 
         ("memory", &asked.memory, &most.memory),
         ("ephemeral_storage", &asked.ephemeral_storage, &most.ephemeral_storage),
     ];
+    // Zero was accepted once, and is no limit to a kubelet.
     let is_more = |asked: &Option<String>, most: &str| {
         let quantity = |text: &str| text.parse::<Quantity>().ok();
-        asked.as_deref().and_then(quantity).zip(quantity(most)).is_some_and(|(asked, most)| asked > most)
+        asked
+            .as_deref()
+            .and_then(quantity)
+            .zip(quantity(most))
+            .is_some_and(|(asked, most)| asked > most || asked.is_zero())
     };
     pairs
         .into_iter()
@@ -127,6 +138,7 @@ mod tests {
             ("4001m", "8589934593", vec![("cpu", "4"), ("memory", "8Gi")]),
             ("4.0001", "9G", vec![("cpu", "4"), ("memory", "8Gi")]),
             ("10", "0.1Ti", vec![("cpu", "4"), ("memory", "8Gi")]),
+            ("0", "0.0Mi", vec![("cpu", "4"), ("memory", "8Gi")]),
         ] {
             assert_eq!(excess(&resources(cpu, memory), &most), expected, "{cpu} {memory}");
         }

@@ -195,8 +195,11 @@ fn resources(value: Value, at: &str, errors: &mut Errors) -> Resources {
                 return None;
             }
         };
-        if text.parse::<Quantity>().is_err() {
-            fields.error(name, "must be a Kubernetes quantity, as in `500m`, `2`, `256Mi`");
+        match text.parse::<Quantity>() {
+            Err(_) => fields.error(name, "must be a Kubernetes quantity, as in `500m`, `2`, `256Mi`"),
+            // A kubelet takes a limit of zero for none.
+            Ok(quantity) if quantity.is_zero() => fields.error(name, "must be more than 0"),
+            Ok(_) => {}
         }
         Some(text)
     };
@@ -300,6 +303,19 @@ mod tests {
         for bad in ["", "m", "-1", "1.", ".5", "1 Gi", "1gi", "1e3"] {
             assert!(bad.parse::<Quantity>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_limit_of_zero_which_is_none_is_refused() {
+        let mistakes = |resources: Value| {
+            let steps = json!([{"id": "a", "command": ["true"]}]);
+            decode(json!({"steps": steps, "resources": resources}), Errors::default()).err().unwrap_or_default()
+        };
+        let found = mistakes(json!({"cpu": 0, "memory": "0Mi", "ephemeral_storage": "0.000"}));
+        let expected = ["cpu", "memory", "ephemeral_storage"]
+            .map(|name| FieldError { pointer: format!("/resources/{name}"), detail: "must be more than 0".to_owned() });
+        assert_eq!(found, expected);
+        assert!(mistakes(json!({"cpu": "0.0001", "memory": "1"})).is_empty(), "Kubernetes rounds up, too");
     }
 
     proptest::proptest! {

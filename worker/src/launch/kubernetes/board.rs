@@ -4,6 +4,7 @@
 //! Whoever launched an attempt tells its end at once; every other worker tells it when its Job is still there a moment later, so that
 //! one that died is stood in for by all others.
 
+use super::noted::{Noted, PutOff};
 use super::sight::{Container, JobSight, Judgement, PodSight, Sighting};
 use crate::launch::{End, Ended, News, Stage, StopCause};
 use k8s_openapi::jiff::Timestamp;
@@ -24,12 +25,11 @@ const TOMBSTONE: Duration = Duration::from_secs(60);
 const DELETE_AGAIN: Duration = Duration::from_secs(90);
 /// Until another worker notes why it waits.
 const NOTE_STAND_IN: Duration = Duration::from_secs(60);
-/// Between two notes about why one attempt waits, when only the words change.
-const NOTE_INTERVAL: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct Board {
     entries: HashMap<AttemptId, Entry>,
+    put_off: PutOff,
     news: VecDeque<News>,
     live: watch::Sender<usize>,
 }
@@ -59,9 +59,8 @@ struct Entry {
     was_over: bool,
     /// Counted as live.
     is_live: bool,
-    /// What it last told of its waiting, and when.
-    noted_reason: Option<Reason>,
-    noted_at: Option<Instant>,
+    /// What it last told of its waiting.
+    noted: Option<Noted>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +85,7 @@ pub enum Kind {
 
 impl Board {
     pub fn new() -> Self {
-        Self { entries: HashMap::new(), news: VecDeque::new(), live: watch::Sender::new(0) }
+        Self { entries: HashMap::new(), put_off: PutOff::default(), news: VecDeque::new(), live: watch::Sender::new(0) }
     }
 
     pub fn live(&self) -> watch::Receiver<usize> {
@@ -117,11 +116,12 @@ impl Board {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.put_off.is_empty()
     }
 
     pub fn explain(&self, attempt: AttemptId) -> Option<Reason> {
-        self.entries.get(&attempt)?.sighting.explain()
+        let seen = self.entries.get(&attempt).and_then(|entry| entry.sighting.explain());
+        seen.or_else(|| self.put_off.reason(attempt).filter(|_| !self.is_seen(attempt)))
     }
 
     pub fn begun(&self, attempt: AttemptId, now: Timestamp) -> Option<Duration> {
@@ -146,6 +146,13 @@ impl Board {
         if let Some(entry) = self.entries.get_mut(&attempt) {
             entry.awaited_since = None;
             self.look(attempt, now);
+        }
+    }
+
+    /// The cluster can't have its Job now, which another try may find otherwise.
+    pub fn put_off(&mut self, attempt: AttemptId, tenant: &str, reason: Reason, now: Instant) {
+        if self.put_off.note(attempt, &reason, now) {
+            self.news.push_back(News::Waiting { tenant: tenant.to_owned(), attempt, reason });
         }
     }
 
@@ -294,6 +301,7 @@ impl Board {
 
     /// Time has passed: what lasts may be news. Answers the Jobs that may go and are still there.
     pub fn tick(&mut self, now: Instant) -> Vec<(AttemptId, String)> {
+        self.put_off.tick(now);
         let all: Vec<AttemptId> = self.entries.keys().copied().collect();
         all.into_iter()
             .filter_map(|attempt| {
@@ -327,8 +335,7 @@ impl Board {
             was_without_job: false,
             was_over: false,
             is_live: false,
-            noted_reason: None,
-            noted_at: None,
+            noted: None,
         })
     }
 
@@ -397,9 +404,9 @@ impl Entry {
 
     /// What was stopped because it did not start has a better reason than that.
     fn explained(&self, end: End) -> End {
-        match (&end, &self.noted_reason) {
-            (End::Stopped(StopCause::StartTimeout), Some(reason)) => {
-                End::NotStarted { reason: reason.clone(), retryable: true }
+        match (&end, &self.noted) {
+            (End::Stopped(StopCause::StartTimeout), Some(noted)) => {
+                End::NotStarted { reason: noted.reason.clone(), retryable: true }
             }
             _ => end,
         }
@@ -476,18 +483,10 @@ impl Entry {
         if !self.is_mine && now.saturating_duration_since(self.judged_at) < NOTE_STAND_IN {
             return None;
         }
-        let is_new = match (&self.noted_reason, self.noted_at) {
-            (Some(noted), _) if noted.code != reason.code => true,
-            (Some(noted), Some(at)) => {
-                noted.message != reason.message && now.saturating_duration_since(at) >= NOTE_INTERVAL
-            }
-            _ => true,
-        };
-        if !is_new {
+        if self.noted.as_ref().is_some_and(|noted| noted.covers(&reason, now)) {
             return None;
         }
-        self.noted_reason = Some(reason.clone());
-        self.noted_at = Some(now);
+        self.noted = Some(Noted::new(reason.clone(), now));
         Some(News::Waiting { tenant: self.tenant.clone(), attempt, reason })
     }
 }
@@ -637,6 +636,28 @@ mod tests {
         scene.board.await_job(scene.attempt, "t", NAMESPACE, scene.now);
         scene.board.await_no_more(scene.attempt, scene.now);
         assert!(scene.board.is_empty() && scene.live() == 0);
+    }
+
+    #[test]
+    fn a_launch_that_was_put_off_holds_nothing_and_says_why() {
+        let mut scene = Scene::new();
+        let full = |words: &str| Reason::new(Reason::QUOTA_EXCEEDED, words);
+        scene.board.await_job(scene.attempt, "t", NAMESPACE, scene.now);
+        scene.board.await_no_more(scene.attempt, scene.now);
+        scene.board.put_off(scene.attempt, "t", full("used: 3"), scene.now);
+        assert!(matches!(scene.board.next_news(), Some(News::Waiting { reason, .. }) if reason == full("used: 3")));
+        assert!(!scene.board.holds(scene.attempt) && !scene.board.has_live_pod(scene.attempt) && scene.live() == 0);
+        scene.pass(16);
+        scene.board.put_off(scene.attempt, "t", full("used: 4"), scene.now);
+        assert!(scene.board.next_news().is_none(), "other words for the same");
+        scene.pass(59);
+        assert_eq!(scene.board.explain(scene.attempt).unwrap().code, "quota_exceeded");
+        scene.job(Some(JobSight::default()));
+        assert_eq!(scene.board.explain(scene.attempt), None, "its Job is there");
+        let mut elsewhere = Scene::new();
+        elsewhere.board.put_off(elsewhere.attempt, "t", full("used: 3"), elsewhere.now);
+        elsewhere.pass(60);
+        assert!(elsewhere.board.is_empty(), "somebody else tries it");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::launch::LaunchError;
 use http::header::{ACCEPT, HeaderValue};
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
@@ -31,23 +30,34 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 const METADATA_ONLY: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
+/// Why there is no Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// There will be none: it is wrong as it is.
+    Refused(Reason),
+    /// Nothing is wrong with it, but with the cluster: a quota is full, a right or the namespace is missing. That may pass.
+    NotNow(Reason),
+    /// Nobody knows whether there is one.
+    Unknown(String),
+}
+
 /// Creates the Job by `until`, or finds that it is there. `may_exist`: somebody may have asked for it before. `is_seen`: whether it is or was to be seen
 /// in the cluster: it may be over and gone before the request's answer is missed, and must not be made again. `adopt`: [`adopt`] of this Job.
-pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
+pub async fn create<F: Future<Output = Result<(), Hindrance>>>(
     client: &Client,
     job: &Job,
     mut may_exist: bool,
     is_seen: impl Fn() -> bool,
-    adopt: impl Fn(Option<LaunchError>) -> F,
+    adopt: impl Fn(Option<Hindrance>) -> F,
     until: Instant,
-) -> Result<(), LaunchError> {
-    let content = serde_json::to_vec(job).map_err(|error| LaunchError::Unknown(error.to_string()))?;
+) -> Result<(), Hindrance> {
+    let content = serde_json::to_vec(job).map_err(|error| Hindrance::Unknown(error.to_string()))?;
     let jobs = jobs(job.metadata.namespace.as_deref().unwrap_or_default());
     let try_once = || ask(client, jobs.create(&PostParams::default(), content.clone()));
     let mut backoff = Backoff::default();
     loop {
         if clock::now() >= until {
-            return Err(LaunchError::Unknown("it is too late to create its Job".to_owned()));
+            return Err(Hindrance::Unknown("it is too late to create its Job".to_owned()));
         }
         if is_seen() {
             return Ok(());
@@ -70,7 +80,7 @@ pub async fn create<F: Future<Output = Result<(), LaunchError>>>(
         let (asked_for, why) = wait;
         let wait = asked_for.unwrap_or_else(|| backoff.next_wait());
         if clock::now() + wait >= until {
-            return Err(LaunchError::Unknown(why));
+            return Err(Hindrance::Unknown(why));
         }
         tokio::time::sleep(wait).await;
     }
@@ -96,39 +106,38 @@ pub async fn adopt(
     namespace: &str,
     attempt: AttemptId,
     installation: Uuid,
-    refusal: Option<LaunchError>,
-) -> Result<(), LaunchError> {
+    refusal: Option<Hindrance>,
+) -> Result<(), Hindrance> {
     let api: Api<Job> = Api::namespaced(client.clone(), namespace);
     let name = job_name(attempt);
     let is_ours =
         |job: &PartialObjectMeta<Job>| job.labels().get(labels::INSTALLATION) == Some(&installation.to_string());
     match tokio::time::timeout(ANSWER_TIMEOUT, api.get_metadata_opt(&name)).await {
         Ok(Ok(Some(found))) if is_ours(&found) => Ok(()),
-        Ok(Ok(Some(_))) => Err(LaunchError::Refused {
-            reason: Reason::new(
-                Reason::CREATE_REJECTED,
-                format!("the Job {name} is there and is another installation's"),
-            ),
-            retryable: false,
-        }),
+        Ok(Ok(Some(_))) => Err(Hindrance::Refused(Reason::new(
+            Reason::CREATE_REJECTED,
+            format!("the Job {name} is there and is another installation's"),
+        ))),
         // Without a refusal it was there a moment ago, and its end is seen and told as any other.
         Ok(Ok(None)) => refusal.map_or(Ok(()), Err),
-        Ok(Err(error)) => Err(LaunchError::Unknown(error.to_string())),
-        Err(_) => Err(LaunchError::Unknown("the cluster's API does not answer".to_owned())),
+        // It is asked for again all the same, and this says more.
+        Ok(Err(_)) | Err(_) if matches!(refusal, Some(Hindrance::NotNow(_))) => refusal.map_or(Ok(()), Err),
+        Ok(Err(error)) => Err(Hindrance::Unknown(error.to_string())),
+        Err(_) => Err(Hindrance::Unknown("the cluster's API does not answer".to_owned())),
     }
 }
 
-/// What the API server's word means for good; `None`: ask again.
-fn refusal(status: &Status) -> Option<LaunchError> {
-    let refused = |code: &str, retryable: bool| {
-        Some(LaunchError::Refused { reason: Reason::new(code, status.message.clone()), retryable })
-    };
+/// What the API server's word means; `None`: ask again.
+fn refusal(status: &Status) -> Option<Hindrance> {
+    let reason = |code: &str| Reason::new(code, status.message.clone());
+    // As webhooks and ValidatingAdmissionPolicies say it.
+    let is_denied = || ["denied the request", "denied request"].iter().any(|words| status.message.contains(words));
     match status.code {
-        403 if status.message.contains("exceeded quota") => refused(Reason::QUOTA_EXCEEDED, true),
-        403 if status.message.contains("denied the request") => refused(Reason::CREATE_REJECTED, false),
-        401 | 403 | 404 => refused(Reason::CREATE_REJECTED, true),
+        403 if status.message.contains("exceeded quota") => Some(Hindrance::NotNow(reason(Reason::QUOTA_EXCEEDED))),
+        403 if is_denied() => Some(Hindrance::Refused(reason(Reason::CREATE_REJECTED))),
+        401 | 403 | 404 => Some(Hindrance::NotNow(reason(Reason::CREATE_REJECTED))),
         408 | 409 | 429 => None,
-        400..=499 => refused(Reason::CREATE_REJECTED, false),
+        400..=499 => Some(Hindrance::Refused(reason(Reason::CREATE_REJECTED))),
         _ => None,
     }
 }
@@ -212,8 +221,9 @@ mod tests {
     fn told(code: u16, message: &str) -> String {
         let status = Status { code, message: message.to_owned(), ..Status::success() };
         match refusal(&status) {
-            Some(LaunchError::Refused { reason, retryable }) => format!("{}, {retryable}", reason.code),
-            Some(LaunchError::Unknown(_)) => "unknown".into(),
+            Some(Hindrance::Refused(reason)) => format!("{}, for good", reason.code),
+            Some(Hindrance::NotNow(reason)) => format!("{}, now", reason.code),
+            Some(Hindrance::Unknown(_)) => "unknown".into(),
             None => "again".into(),
         }
     }
@@ -221,12 +231,14 @@ mod tests {
     #[test]
     fn an_api_servers_word_is_a_refusal_or_a_reason_to_ask_again() {
         for (code, message, expected) in [
-            (403, "jobs.batch is forbidden: exceeded quota: jobs", "quota_exceeded, true"),
-            (403, "admission webhook \"x\" denied the request: no", "create_rejected, false"),
-            (403, "User \"x\" cannot create resource", "create_rejected, true"),
-            (404, "namespaces \"sandbox-a\" not found", "create_rejected, true"),
-            (422, "Job.batch is invalid", "create_rejected, false"),
-            (400, "bad", "create_rejected, false"),
+            (403, "jobs.batch is forbidden: exceeded quota: jobs", "quota_exceeded, now"),
+            (403, "admission webhook \"x\" denied the request: no", "create_rejected, for good"),
+            (403, "ValidatingAdmissionPolicy 'x' with binding 'y' denied request: no", "create_rejected, for good"),
+            (401, "Unauthorized", "create_rejected, now"),
+            (403, "User \"x\" cannot create resource", "create_rejected, now"),
+            (404, "namespaces \"sandbox-a\" not found", "create_rejected, now"),
+            (422, "Job.batch is invalid", "create_rejected, for good"),
+            (400, "bad", "create_rejected, for good"),
             (429, "too many requests", "again"),
             (409, "conflict", "again"),
             (500, "etcdserver: leader changed", "again"),

@@ -309,10 +309,91 @@ mod tests {
         assert_eq!(job.spec.unwrap().suspend, Some(true));
     }
 
+    fn made(template: &str) -> Result<(), TemplateError> {
+        Jobs::new(&config(), "http://a", Duration::ZERO, Duration::ZERO, Some(template)).map(|_| ())
+    }
+
     #[test]
     fn a_template_that_makes_no_job_is_refused() {
-        let made = |text| Jobs::new(&config(), "http://a", Duration::ZERO, Duration::ZERO, Some(text)).map(|_| ());
         assert!(made("spec: {template: {spec: {tolerations: 7}}}").is_err());
         assert!(made("spec: {template: {spec: {nodeSelector: {a: b}}}}").is_ok());
+    }
+
+    #[test]
+    fn a_template_removes_nothing_that_roadstead_needs() {
+        let pod = |more: &str| format!("spec: {{template: {{spec: {{{more}}}}}}}");
+        for (template, path) in [
+            ("metadata: null".to_owned(), "/metadata"),
+            ("metadata:".to_owned(), "/metadata"),
+            ("metadata: {labels: null}".to_owned(), "/metadata/labels"),
+            (
+                "metadata: {labels: {app.kubernetes.io/name: null}}".to_owned(),
+                "/metadata/labels/app.kubernetes.io/name",
+            ),
+            ("spec: null".to_owned(), "/spec"),
+            ("spec: {template: null}".to_owned(), "/spec/template"),
+            ("spec: {template: {metadata: null}}".to_owned(), "/spec/template/metadata"),
+            ("spec: {template: {metadata: {labels: null}}}".to_owned(), "/spec/template/metadata/labels"),
+            ("spec: {template: {spec: null}}".to_owned(), "/spec/template/spec"),
+            ("spec: {backoffLimit: null}".to_owned(), "/spec/backoffLimit"),
+            (pod("containers: null"), "/spec/template/spec/containers"),
+            (pod("initContainers: null"), "/spec/template/spec/initContainers"),
+            (pod("volumes: null"), "/spec/template/spec/volumes"),
+            (
+                pod("containers: [{name: attempt, volumeMounts: null}]"),
+                "/spec/template/spec/containers/attempt/volumeMounts",
+            ),
+            (
+                pod("initContainers: [{name: executor, resources: null}]"),
+                "/spec/template/spec/initContainers/executor/resources",
+            ),
+            (
+                pod("initContainers: [{name: executor, resources: {limits: null}}]"),
+                "/spec/template/spec/initContainers/executor/resources/limits",
+            ),
+        ] {
+            assert_eq!(made(&template), Err(TemplateError::Owned(path.to_owned())), "{template}");
+        }
+        for template in
+            [pod("nodeSelector: null"), pod("securityContext: null"), pod("containers: [{name: attempt, env: null}]")]
+        {
+            assert_eq!(made(&template), Ok(()), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_template_mounts_nothing_over_what_roadstead_mounts() {
+        let mounting = |list: &str, name: &str, path: &str| {
+            let container = format!("{{name: {name}, volumeMounts: [{{name: data, mountPath: {path}}}]}}");
+            made(&format!(
+                "spec: {{template: {{spec: {{{list}: [{container}], volumes: [{{name: data, emptyDir: {{}}}}]}}}}}}"
+            ))
+        };
+        for path in [
+            "/roadstead",
+            "/roadstead/",
+            "//roadstead/.",
+            "/roadstead/bin",
+            "/etc/../roadstead",
+            "roadstead",
+            "/roadstead/..",
+            "/",
+            "/workspace",
+            "/workspace/",
+            "/tmp",
+            "null",
+        ] {
+            let refused = mounting("containers", "attempt", path);
+            assert!(
+                matches!(&refused, Err(TemplateError::Owned(at)) if at.contains("attempt/volumeMounts")),
+                "{path}: {refused:?}"
+            );
+        }
+        for path in ["/var/run/secrets/roadstead", "/var/run/secrets/roadstead/token", "/var/run"] {
+            assert!(mounting("initContainers", "executor", path).is_err(), "{path}");
+        }
+        for path in ["/workspace/data", "/tmp/cache", "/roadsteads", "/data", "/var/run/secrets/other"] {
+            assert_eq!(mounting("containers", "attempt", path), Ok(()), "{path}");
+        }
     }
 }

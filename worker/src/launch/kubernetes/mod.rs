@@ -8,6 +8,7 @@ mod board;
 mod client;
 mod job;
 mod namespaces;
+mod noted;
 mod seen;
 mod sight;
 mod template;
@@ -20,7 +21,7 @@ pub use template::TemplateError;
 use super::{LaunchError, LaunchOrder, Launcher, Needs, News, Reach, StopCause};
 use crate::clock;
 use board::Board;
-use client::{Deleter, Deletion};
+use client::{Deleter, Deletion, Hindrance};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::batch::v1::Job;
@@ -102,16 +103,16 @@ impl KubernetesLauncher {
         self.look.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn create(&self, order: &LaunchOrder, until: Instant) -> Result<(), LaunchError> {
+    async fn create(&self, order: &LaunchOrder, until: Instant) -> Result<(), Hindrance> {
         let Some(installation) = self.installation.get() else {
-            return Err(LaunchError::Unknown("this launcher has not begun yet".to_owned()));
+            return Err(Hindrance::Unknown("this launcher has not begun yet".to_owned()));
         };
         let place = namespace(&self.namespace_template, &order.tenant);
-        let late = |_| LaunchError::Unknown("there was no place for it in time".to_owned());
+        let late = |_| Hindrance::Unknown("there was no place for it in time".to_owned());
         let job = match timeout_at(until, self.prepare(order, &place, *installation)).await.map_err(late)? {
             Ok(job) => job,
             // It says nothing of what was asked for before.
-            Err(refusal @ LaunchError::Refused { .. }) if order.is_taken_over => {
+            Err(refusal @ (Hindrance::Refused(_) | Hindrance::NotNow(_))) if order.is_taken_over => {
                 return client::adopt(&self.client, &place, order.attempt, *installation, Some(refusal)).await;
             }
             Err(error) => return Err(error),
@@ -120,25 +121,40 @@ impl KubernetesLauncher {
         let is_seen = || self.board().is_seen(order.attempt);
         let adopt = |refusal| client::adopt(&self.client, &place, order.attempt, *installation, refusal);
         let created = client::create(&self.client, &job, order.is_taken_over, is_seen, adopt, until).await;
-        if let (Err(LaunchError::Refused { .. }), Some(namespaces)) = (&created, &self.namespaces) {
-            // It may have been deleted: the next attempt makes it again.
+        if let (Err(Hindrance::NotNow(reason)), Some(namespaces)) = (&created, &self.namespaces)
+            && reason.code != Reason::QUOTA_EXCEEDED
+        {
+            // It may have been deleted: the next try makes it again.
             namespaces.forget(&place);
         }
         created
     }
 
     /// The Job to create, in a namespace that is there.
-    async fn prepare(&self, order: &LaunchOrder, place: &str, installation: Uuid) -> Result<Job, LaunchError> {
-        let refused = |reason| LaunchError::Refused { reason, retryable: false };
-        let job = self.jobs.of(order, installation).map_err(refused)?;
+    async fn prepare(&self, order: &LaunchOrder, place: &str, installation: Uuid) -> Result<Job, Hindrance> {
+        let job = self.jobs.of(order, installation).map_err(Hindrance::Refused)?;
         if !self.allowed_namespaces.is_empty() && !self.allowed_namespaces.iter().any(|allowed| allowed == place) {
             let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
-            return Err(refused(Reason::new(Reason::CREATE_REJECTED, message)));
+            return Err(Hindrance::Refused(Reason::new(Reason::CREATE_REJECTED, message)));
         }
         if let Some(namespaces) = &self.namespaces {
             namespaces.ensure(place, &order.tenant).await?;
         }
         Ok(job)
+    }
+
+    /// What the cluster can't have now is nobody's failure: it says why it waits, and is tried again when its launch is taken over.
+    fn tell(&self, order: &LaunchOrder, hindrance: Hindrance) -> LaunchError {
+        match hindrance {
+            Hindrance::Refused(reason) => LaunchError::Refused { reason, retryable: false },
+            Hindrance::NotNow(reason) => {
+                let why = reason.message.clone();
+                self.board().put_off(order.attempt, &order.tenant, reason, clock::now());
+                self.look.seen.send_replace(());
+                LaunchError::Unknown(why)
+            }
+            Hindrance::Unknown(why) => LaunchError::Unknown(why),
+        }
     }
 }
 
@@ -181,7 +197,7 @@ impl Launcher for KubernetesLauncher {
             if created.is_err() {
                 self.board().await_no_more(attempt, clock::now());
             }
-            created
+            created.map_err(|hindrance| self.tell(&order, hindrance))
         }
         .boxed()
     }

@@ -3,7 +3,7 @@
 //!
 //! Made by server-side apply, so that it can be done again: when a worker first launches for a tenant, and when the namespace was found missing.
 
-use crate::launch::LaunchError;
+use super::client::Hindrance;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -71,15 +71,15 @@ impl Namespaces {
     }
 
     /// Makes the tenant's namespace, unless this worker has made it before.
-    pub async fn ensure(&self, name: &str, tenant: &str) -> Result<(), LaunchError> {
+    pub async fn ensure(&self, name: &str, tenant: &str) -> Result<(), Hindrance> {
         let made = Arc::clone(self.made().entry(name.to_owned()).or_default());
         let made = made.get_or_try_init(|| self.make(name, tenant)).await;
         made.copied().map_err(|error| match error {
             Error::Api(status) if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) => {
                 let message = format!("the namespace {name} can't be made: {}", status.message);
-                LaunchError::Refused { reason: Reason::new(Reason::CREATE_REJECTED, message), retryable: true }
+                Hindrance::NotNow(Reason::new(Reason::CREATE_REJECTED, message))
             }
-            error => LaunchError::Unknown(format!("the namespace {name} can't be made: {error}")),
+            error => Hindrance::Unknown(format!("the namespace {name} can't be made: {error}")),
         })
     }
 

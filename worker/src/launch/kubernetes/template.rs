@@ -61,14 +61,19 @@ const OWNED_OF_A_CONTAINER: &[&str] = &[
     "lifecycle",
     "livenessProbe",
     "readinessProbe",
+    "restartPolicy",
     "startupProbe",
     "terminationMessagePolicy",
     "tty",
     "stdin",
 ];
 
-/// Volumes that no other container may see.
+/// Volumes that no other container may see, and no other volume may hide a part of.
 const HELD_BACK: &[&str] = &["roadstead", "token"];
+
+/// Labels of pods that the Job controller sets: with another value the API server refuses the Job.
+const OF_THE_JOB_CONTROLLER: &[&str] =
+    &["batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"];
 
 /// A template that can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,8 +98,9 @@ pub fn apply(text: &str, job: &Value) -> Result<Value, TemplateError> {
         }
     }
     let patch = Value::Object(patch);
-    refuse_owned(&patch, job)?;
     refuse_directives(&patch, "")?;
+    refuse_removals(&patch, job, "", "")?;
+    refuse_owned(&patch, job)?;
     let mut merged = job.clone();
     merge(&mut merged, &patch, "");
     Ok(merged)
@@ -110,7 +116,8 @@ fn refuse_owned(patch: &Value, job: &Value) -> Result<(), TemplateError> {
         let ours = job.pointer(own).and_then(Value::as_object);
         let theirs = patch.pointer(pointer).and_then(Value::as_object);
         for name in theirs.into_iter().flat_map(Map::keys) {
-            if name.starts_with("roadstead.dev/") || ours.is_some_and(|ours| ours.contains_key(name)) {
+            let is_set = ours.is_some_and(|ours| ours.contains_key(name));
+            if is_set || name.starts_with("roadstead.dev/") || OF_THE_JOB_CONTROLLER.contains(&name.as_str()) {
                 return Err(TemplateError::Owned(format!("{pointer}/{name}")));
             }
         }
@@ -127,9 +134,10 @@ fn refuse_owned(patch: &Value, job: &Value) -> Result<(), TemplateError> {
                     )));
                 }
             }
-            let is_ours =
-                items(job, &format!("{pod}/{list}")).iter().any(|ours| ours.get("name") == container.get("name"));
-            if is_ours {
+            let ours =
+                items(job, &format!("{pod}/{list}")).iter().find(|ours| ours.get("name") == container.get("name"));
+            if let Some(ours) = ours {
+                refuse_mounts(container, ours, &format!("{pod}/{list}/{name}/volumeMounts"))?;
                 if let Some(field) = OWNED_OF_A_CONTAINER.iter().find(|field| container.get(**field).is_some()) {
                     return Err(TemplateError::Owned(format!("{pod}/{list}/{name}/{field}")));
                 }
@@ -158,6 +166,56 @@ fn refuse_owned(patch: &Value, job: &Value) -> Result<(), TemplateError> {
         }
     }
     Ok(())
+}
+
+/// In a container of Roadstead's. Below the workspace and `/tmp` a volume hides nothing: an attempt's folder there has a name that no template knows.
+fn refuse_mounts(container: &Value, ours: &Value, at: &str) -> Result<(), TemplateError> {
+    let path = |mount: &Value| mount.get("mountPath").and_then(Value::as_str).unwrap_or_default().to_owned();
+    for theirs in items(container, "/volumeMounts").iter().map(path) {
+        for mount in items(ours, "/volumeMounts") {
+            let is_held_back = mount.get("name").and_then(Value::as_str).is_some_and(|name| HELD_BACK.contains(&name));
+            let (own, wanted) = (path(mount), parts(&theirs));
+            // What lies above would have to hold the folder for this one.
+            if parts(&own).starts_with(&wanted) || is_held_back && wanted.starts_with(&parts(&own)) {
+                return Err(TemplateError::Owned(format!("{at}: `{theirs}`, which is {own}, or above or below it,")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Of a path as the container runtime reads it.
+fn parts(path: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// `null` removes all that was below it: of Roadstead's objects and lists only a security context may go. `field`: the last part of `at`.
+fn refuse_removals(patch: &Value, job: &Value, field: &str, at: &str) -> Result<(), TemplateError> {
+    match (patch, job) {
+        (Value::Null, Value::Object(_) | Value::Array(_)) => Err(TemplateError::Owned(at.to_owned())),
+        (Value::Object(patch), Value::Object(job)) => patch
+            .iter()
+            .filter(|(name, _)| *name != "securityContext")
+            .filter_map(|(name, theirs)| Some((name, theirs, job.get(name)?)))
+            .try_for_each(|(name, theirs, ours)| refuse_removals(theirs, ours, name, &format!("{at}/{name}"))),
+        (Value::Array(patch), Value::Array(job)) => {
+            let key = merge_key(field).unwrap_or_default();
+            patch
+                .iter()
+                .filter_map(|theirs| Some((theirs.get(key)?.as_str()?, theirs)))
+                .filter_map(|(name, theirs)| Some((name, theirs, job.iter().find(|ours| ours[key] == name)?)))
+                .try_for_each(|(name, theirs, ours)| refuse_removals(theirs, ours, "", &format!("{at}/{name}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The directives of strategic merge are not known here: as plain fields they would be lost without a word.
@@ -273,6 +331,7 @@ spec:
             ("spec: {template: {spec: {volumes: [{name: tmp, hostPath: {path: /}}]}}}", "volumes/tmp"),
             ("metadata: {labels: {app.kubernetes.io/name: x}}", "labels/app.kubernetes.io/name"),
             ("metadata: {labels: {roadstead.dev/tenant: x}}", "labels/roadstead.dev/tenant"),
+            ("spec: {template: {metadata: {labels: {job-name: x}}}}", "labels/job-name"),
             ("metadata: {name: x}", "/metadata/name"),
             ("spec: {ttlSecondsAfterFinished: 0}", "/spec/ttlSecondsAfterFinished"),
             (
@@ -293,6 +352,11 @@ spec:
             "kind: Pod",
             "spec: {template: {spec: {containers: [{name: sidecar, image: x}]}}}",
             "spec: {template: {spec: {tolerations: [{$patch: replace}]}}}",
+            "spec: {template: {spec: {containers: [{name: attempt, $patch: delete}]}}}",
+            "spec: {template: {spec: {$patch: replace}}}",
+            "spec: {template: {spec: {$setElementOrder/containers: [{name: attempt}]}}}",
+            "spec: {template: {spec: {volumes: [{name: data, $retainKeys: [name]}]}}}",
+            "metadata: {$deleteFromPrimitiveList/finalizers: [x]}",
         ] {
             assert!(matches!(apply(template, &job()), Err(TemplateError::Unfit(_))), "{template}");
         }
