@@ -3,6 +3,7 @@
 //! Invariant: only PostgreSQL decides readiness. Redis and the object store are told of, but an API without them still accepts and answers, so taking it out
 //! of service would make their outage everybody's.
 
+use crate::query::reads;
 use crate::state::App;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
@@ -20,7 +21,7 @@ struct Readiness {
 }
 
 pub fn routes(cfg: &mut web::ServiceConfig) {
-    for (path, route) in [("/livez", web::get().to(live)), ("/readyz", web::get().to(ready))] {
+    for (path, route) in [("/livez", reads().to(live)), ("/readyz", reads().to(ready))] {
         cfg.service(web::resource(path).route(route));
     }
 }
@@ -52,4 +53,21 @@ const fn word(answers: bool) -> &'static str {
 
 async fn answers<E>(ping: impl Future<Output = Result<(), E>>) -> bool {
     matches!(tokio::time::timeout(PATIENCE, ping).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::{Method, StatusCode};
+    use actix_web::test::{TestRequest, call_service, init_service};
+
+    #[actix_web::test]
+    async fn probes_may_ask_for_the_head_alone() {
+        let service = init_service(actix_web::App::new().configure(routes)).await;
+        for path in ["/livez", "/readyz"] {
+            let asked = |method| call_service(&service, TestRequest::with_uri(path).method(method).to_request());
+            assert_eq!(asked(Method::HEAD).await.status(), asked(Method::GET).await.status(), "{path}");
+            assert_eq!(asked(Method::POST).await.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        }
+    }
 }

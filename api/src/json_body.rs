@@ -12,7 +12,11 @@ use serde::de::DeserializeOwned;
 /// The media type of the body, lower case and without parameters, if it is one of `accepted`.
 /// A body that is encoded is refused: what a request may cost is bounded by its bytes.
 pub fn content_type(request: &HttpRequest, accepted: &[&'static str]) -> Result<&'static str, Problem> {
-    if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if request
+        .headers()
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Problem::new(Kind::UnsupportedMediaType, "the body must be sent without a Content-Encoding")
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }

@@ -11,7 +11,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use utoipa::openapi::header::Header;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{AdditionalProperties, Object, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, Ref, RefOr, Schema};
 use utoipa::{Modify, OpenApi, ToResponse, ToSchema};
@@ -52,13 +54,16 @@ async fn serve(request: HttpRequest) -> HttpResponse {
     components(
         schemas(ProblemView, FieldErrorView),
         responses(
-            BadRequest, Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType, KeyReused, QuotaExceeded, Unavailable,
+            BadRequest, Unauthenticated, Forbidden, NotFound, NotAcceptable, Conflict, TooLarge, UnsupportedMediaType, KeyReused, QuotaExceeded, Unavailable,
         ),
     ),
     modifiers(&Everywhere),
     security(("key" = [])),
 )]
 struct Api;
+
+/// What is sent: a member that is not among theirs is refused.
+const REQUESTS: &[&str] = &["Submission", "BatchSubmission", "Workflow", "StepDefinition", "Resources"];
 
 /// What holds for every operation: the key, and how it may be refused.
 struct Everywhere;
@@ -76,6 +81,20 @@ impl Modify for Everywhere {
         {
             kind.enum_values =
                 Some(Kind::ALL.iter().map(|kind| format!("{TYPE_BASE}{}", kind.slug()).into()).collect());
+        }
+        for name in REQUESTS {
+            if let Some(RefOr::T(Schema::Object(request))) = components.schemas.get_mut(*name) {
+                request.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+        }
+        for name in ["QuotaExceeded", "Unavailable"] {
+            if let Some(RefOr::T(response)) = components.responses.get_mut(name) {
+                let seconds = Header::builder()
+                    .schema(Some(Object::with_type(Type::Integer)))
+                    .description(Some("Seconds"))
+                    .build();
+                response.headers.insert("Retry-After".to_owned(), RefOr::T(seconds));
+            }
         }
         for path in document.paths.paths.values_mut() {
             for operation in [&mut path.get, &mut path.put, &mut path.post].into_iter().filter_map(Option::as_mut) {
@@ -139,6 +158,7 @@ refusals! {
     Unauthenticated = "The API key is missing, unknown, expired or revoked";
     Forbidden = "The key's role does not allow this";
     NotFound = "There is no such thing, or it is another tenant's";
+    NotAcceptable = "None of the accepted content types can be given";
     Conflict = "The execution's state does not allow this";
     TooLarge = "The body is too large";
     UnsupportedMediaType = "The content type is not supported";
@@ -204,6 +224,7 @@ pub struct WorkflowDefinition {
 #[schema(as = StepDefinition)]
 #[expect(dead_code, reason = "the shape of a step, for the document only; a test compares them")]
 pub struct StepDefinition {
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
     id: String,
     /// The program and its arguments; never given to a shell.
     #[schema(min_items = 1)]

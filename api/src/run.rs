@@ -7,7 +7,7 @@ use crate::startup;
 use crate::state::App;
 use actix_web::web;
 use anyhow::Context;
-use roadstead_backend::config::{AdminConfig, ApiConfig, Reader};
+use roadstead_backend::config::{AdminConfig, ApiConfig, Reader, redacted};
 use roadstead_backend::objects::Objects;
 use roadstead_backend::store::database;
 use roadstead_backend::telemetry;
@@ -24,16 +24,17 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub async fn serve(mut reader: Reader) -> anyhow::Result<()> {
     let config = ApiConfig::read(&mut reader);
-    let shown = reader.redacted();
+    let summary = reader.summary();
     let config = reader.finish(config)?;
     let (log, _guard) = telemetry::logger(&config.log, "roadstead-api");
-    info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "configuration" => slog::Serde(shown));
+    summary.log(&log, env!("CARGO_PKG_VERSION"));
     let metrics = config.metrics.enabled.then(telemetry::install_metrics);
+    telemetry::metrics::begin_api_series();
     let app = web::Data::new(App::new(config, log.clone(), metrics)?);
     let api = server::bind(&app)?;
     let metrics = server::bind_metrics(&app)?;
     stop_on_signal(app.stopping.clone())?;
-    info!(log, "listening"; "address" => format!("{}:{}", app.config.host, app.config.port), "api_url" => &app.config.api_url);
+    info!(log, "listening"; "address" => format!("{}:{}", app.config.host, app.config.port), "api_url" => redacted(&app.config.api_url));
     let ready = async {
         startup::prepare(&app).await;
         Ok(())

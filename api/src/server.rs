@@ -63,7 +63,7 @@ pub fn bind(app: &web::Data<App>) -> io::Result<Server> {
     let config = &app.config;
     let own_metrics = config.metrics.port.is_none();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-    listen(app, SocketAddr::new(config.host, config.port), workers, move |cfg| {
+    listen(app, ("API_PORT", config.port), workers, move |cfg| {
         routes(cfg);
         if own_metrics {
             metrics_routes(cfg);
@@ -77,15 +77,16 @@ pub fn bind_metrics(app: &web::Data<App>) -> io::Result<Option<Server>> {
     let serve = |cfg: &mut web::ServiceConfig| {
         cfg.configure(metrics_routes).configure(health::routes);
     };
-    listen(app, SocketAddr::new(app.config.host, port), 1, serve).map(Some)
+    listen(app, ("METRICS_PORT", port), 1, serve).map(Some)
 }
 
 fn listen(
     app: &web::Data<App>,
-    address: SocketAddr,
+    (variable, port): (&str, u16),
     workers: usize,
     routes: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static,
 ) -> io::Result<Server> {
+    let address = SocketAddr::new(app.config.host, port);
     let data = app.clone();
     let serve = move || {
         actix_web::App::new()
@@ -107,6 +108,6 @@ fn listen(
         .shutdown_signal(app.stopping.clone().cancelled_owned())
         .shutdown_timeout(app.config.shutdown_timeout.as_secs().max(1))
         .bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("{variable}: can't listen on {address}: {error}")))?;
     Ok(server.run())
 }

@@ -146,7 +146,8 @@ pub async fn put(
 fn read_definition(content_type: &str, body: &[u8]) -> Result<Workflow, Problem> {
     if content_type == JSON {
         let mut errors = Errors::default();
-        let value = document::from_json(json_body::text(body)?, "", &mut errors).map_err(|error| json_body::invalid(&error))?;
+        let value =
+            document::from_json(json_body::text(body)?, "", &mut errors).map_err(|error| json_body::invalid(&error))?;
         return decode(value, errors).map_err(Problem::fields);
     }
     let text = std::str::from_utf8(body).map_err(|error| Problem::field("", format!("is not UTF-8: {error}")))?;

@@ -1,12 +1,11 @@
 //! `roadstead-worker [healthcheck]`: reads the configuration, refuses a wrong one as a whole, and works until it is told to stop.
 
 use anyhow::Context;
-use roadstead_backend::config::{Reader, WorkerConfig};
+use roadstead_backend::config::{Reader, Summary, WorkerConfig};
 use roadstead_backend::telemetry;
 use roadstead_worker::launch::Plan;
 use roadstead_worker::{confine, health, run};
-use slog::{error, info};
-use std::collections::BTreeMap;
+use slog::error;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,8 +21,8 @@ fn main() -> ExitCode {
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => begin(work),
-        ["healthcheck"] => begin(|config, _| healthcheck(&config)),
+        [] => begin(Plan::of, work),
+        ["healthcheck"] => begin(|_| Ok(()), |config, (), _| healthcheck(&config)),
         ["--version" | "-V"] => {
             println!("roadstead-worker {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -39,12 +38,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn begin(act: impl FnOnce(WorkerConfig, BTreeMap<&'static str, String>) -> ExitCode) -> ExitCode {
+/// What can't be prepared from the configuration is one of its mistakes.
+fn begin<P>(
+    prepare: impl FnOnce(&WorkerConfig) -> anyhow::Result<P>,
+    act: impl FnOnce(WorkerConfig, P, &Summary) -> ExitCode,
+) -> ExitCode {
     let mut reader = Reader::from_environment();
     let config = WorkerConfig::read(&mut reader);
-    let shown = reader.redacted();
-    match reader.finish(config) {
-        Ok(config) => act(config, shown),
+    let prepared = prepare(&config);
+    if let Err(mistake) = &prepared {
+        reader.mistake(format!("{mistake:#}"));
+    }
+    let summary = reader.summary();
+    match reader.finish(config).map_err(anyhow::Error::from).and_then(|config| Ok((config, prepared?))) {
+        Ok((config, prepared)) => act(config, prepared, &summary),
         Err(mistakes) => {
             eprintln!("roadstead-worker: {mistakes}");
             ExitCode::from(UNUSABLE)
@@ -52,16 +59,9 @@ fn begin(act: impl FnOnce(WorkerConfig, BTreeMap<&'static str, String>) -> ExitC
     }
 }
 
-fn work(config: WorkerConfig, shown: BTreeMap<&'static str, String>) -> ExitCode {
-    let plan = match Plan::of(&config) {
-        Ok(plan) => plan,
-        Err(mistake) => {
-            eprintln!("roadstead-worker: {mistake:#}");
-            return ExitCode::from(UNUSABLE);
-        }
-    };
+fn work(config: WorkerConfig, plan: Plan, summary: &Summary) -> ExitCode {
     let (log, _guard) = telemetry::logger(&config.log, "roadstead-worker");
-    info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "configuration" => slog::Serde(shown));
+    summary.log(&log, env!("CARGO_PKG_VERSION"));
     let ended = confine::confine().context("can't set up this process").and_then(|()| {
         let runtime = runtime()?;
         // As a task, so that it shares the one thread with all that it waits for.
@@ -81,7 +81,8 @@ fn work(config: WorkerConfig, shown: BTreeMap<&'static str, String>) -> ExitCode
 }
 
 fn healthcheck(config: &WorkerConfig) -> ExitCode {
-    let checked = runtime().and_then(|runtime| runtime.block_on(health::check::healthcheck(config.host, config.port)));
+    let port = config.port.unwrap_or(WorkerConfig::DEFAULT_PORT);
+    let checked = runtime().and_then(|runtime| runtime.block_on(health::check::healthcheck(config.host, port)));
     match checked {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

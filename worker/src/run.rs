@@ -1,6 +1,7 @@
 //! The worker's life: its servers, its rooms, and the order in which they end.
 
 use crate::dispatch::Dispatcher;
+use crate::health::Standing;
 use crate::launch::Plan;
 use crate::launch::process;
 use crate::supervise::{Supervisor, news, presence};
@@ -13,6 +14,8 @@ use roadstead_backend::objects::Objects;
 use roadstead_backend::store::{Database, database, installation, settle as settlement};
 use roadstead_backend::telemetry;
 use slog::{Logger, info, o, warn};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -29,17 +32,18 @@ pub async fn run(config: WorkerConfig, plan: Plan, log: Logger) -> anyhow::Resul
     let log = log.new(o!("worker" => id.clone()));
     let stop = shutdown::listen(log.clone()).context("can't listen for signals")?;
     let metrics = telemetry::install_metrics();
-    let listener = TcpListener::bind((config.host, config.port))
-        .await
-        .with_context(|| format!("can't listen on {}:{}", config.host, config.port))?;
+    let listener = bind(config.host, config.port).await?;
     info!(log, "listening"; "address" => listener.local_addr()?.to_string());
 
     let worker = Arc::new(assemble(&config, plan, id, log.clone()).await?);
+    telemetry::metrics::begin_worker_series(worker.launcher.name());
     let over = CancellationToken::new();
     let metrics = config.metrics_enabled.then_some(metrics);
-    let desk = tokio::spawn(health::serve(listener, Arc::clone(&worker), metrics, over.clone()));
+    let standing = Arc::new(Standing::new(stop.clone()));
+    let desk = tokio::spawn(health::serve(listener, Arc::clone(&worker), Arc::clone(&standing), metrics, over.clone()));
 
     if wait_for_schema(&config, &worker, &stop).await {
+        standing.note_migrated();
         info!(log, "working"; "cap" => worker.settings.cap, "launcher" => worker.launcher.name());
         let cleaning = tokio::spawn(clear_leftovers(Arc::clone(&worker), config.launcher.clone()));
         work(&worker, &stop, &over).await;
@@ -49,6 +53,16 @@ pub async fn run(config: WorkerConfig, plan: Plan, log: Logger) -> anyhow::Resul
     desk.await.context("the health listener")?;
     info!(log, "stopped");
     Ok(())
+}
+
+/// Several workers on one machine need no ports of their own, as long as nobody asked for one.
+async fn bind(host: IpAddr, port: Option<u16>) -> anyhow::Result<TcpListener> {
+    let asked = SocketAddr::new(host, port.unwrap_or(WorkerConfig::DEFAULT_PORT));
+    let bound = match TcpListener::bind(asked).await {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && port.is_none() => TcpListener::bind((host, 0)).await,
+        bound => bound,
+    };
+    bound.with_context(|| format!("WORKER_HOST, METRICS_PORT: can't listen on {asked}"))
 }
 
 async fn assemble(config: &WorkerConfig, plan: Plan, id: String, log: Logger) -> anyhow::Result<Worker> {
@@ -146,5 +160,26 @@ async fn clear_leftovers(worker: Arc<Worker>, launcher: LauncherConfig) {
         Ok(0) => {}
         Ok(removed) => info!(worker.log, "removed workspaces of ended attempts"; "workspaces" => removed),
         Err(error) => warn!(worker.log, "workspaces of ended attempts can't be removed"; "error" => %error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn a_port_that_was_asked_for_is_the_only_one() {
+        let taken = TcpListener::bind((HERE, 0)).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = format!("{:#}", bind(HERE, Some(port)).await.unwrap_err());
+        assert!(error.contains("METRICS_PORT") && error.contains(&port.to_string()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn workers_that_ask_for_no_port_have_one_each() {
+        let (one, other) = (bind(HERE, None).await.unwrap(), bind(HERE, None).await.unwrap());
+        assert_ne!(one.local_addr().unwrap(), other.local_addr().unwrap());
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! Invariant: a key is printed once, alone on standard output, and only its hash is kept.
 
-use super::{database, explained, table, tenant_name};
+use super::{database, explained, print, show, table, tenant_name};
 use crate::auth::KEY_PREFIX;
 use crate::clock;
+use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::{Subcommand, ValueEnum};
 use roadstead_backend::config::AdminConfig;
 use roadstead_backend::secrets;
 use roadstead_backend::store::keys;
+use std::io::stdout;
 use std::time::Duration;
 
 /// Of the key, enough to tell keys apart by.
@@ -79,7 +81,9 @@ async fn create(config: &AdminConfig, tenant: &str, role: Role, expires_in: Opti
     let mut connection = explained(database.get().await)?;
     let created = keys::create(&mut connection, tenant, role.word(), prefix, &secrets::hash(&key), expires_at).await;
     let id = explained(created)?;
-    println!("{key}");
+    print(stdout(), &format!("{key}\n")).with_context(|| {
+        format!("the key could not be printed, but is in force: `roadstead-api keys revoke {id}` ends that")
+    })?;
     let until = expires_at.map_or_else(|| "never".to_owned(), moment);
     eprintln!("id {id}, tenant {tenant}, role {}, expires {until}; it can't be shown again", role.word());
     Ok(())
@@ -97,8 +101,8 @@ async fn list(config: &AdminConfig) -> anyhow::Result<()> {
             vec![key.id.to_string(), key.tenant, key.role, key.prefix, created, expires, revoked]
         })
         .collect();
-    print!("{}", table::render(&["ID", "TENANT", "ROLE", "PREFIX", "CREATED", "EXPIRES", "REVOKED"], &rows));
-    Ok(())
+    let head = ["ID", "TENANT", "ROLE", "PREFIX", "CREATED", "EXPIRES", "REVOKED"];
+    Ok(show(stdout(), &table::render(&head, &rows))?)
 }
 
 async fn revoke(config: &AdminConfig, key: &str) -> anyhow::Result<()> {

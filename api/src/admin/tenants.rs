@@ -1,9 +1,10 @@
 //! `tenants list|set`.
 
-use super::{database, explained, table, tenant_name};
+use super::{database, explained, show, table, tenant_name};
 use clap::Subcommand;
 use roadstead_backend::config::AdminConfig;
 use roadstead_backend::store::tenants::{self, Change, Tenant};
+use std::io::stdout;
 use std::str::FromStr;
 
 #[derive(Debug, Subcommand)]
@@ -53,8 +54,7 @@ pub async fn run(command: Command, config: &AdminConfig) -> anyhow::Result<()> {
         }
     };
     let rows: Vec<Vec<String>> = shown.into_iter().map(row).collect();
-    print!("{}", table::render(&["NAME", "WEIGHT", "MAX CONCURRENT", "MAX QUEUED"], &rows));
-    Ok(())
+    Ok(show(stdout(), &table::render(&["NAME", "WEIGHT", "MAX CONCURRENT", "MAX QUEUED"], &rows))?)
 }
 
 fn row(tenant: Tenant) -> Vec<String> {

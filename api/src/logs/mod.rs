@@ -57,6 +57,7 @@ pub struct LogLineView {
             (String = "text/event-stream"),
         )),
         (status = 404, response = crate::openapi::NotFound),
+        (status = 406, response = crate::openapi::NotAcceptable),
     ),
 )]
 pub async fn logs(

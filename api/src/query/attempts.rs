@@ -72,6 +72,7 @@ pub struct StepView {
             (String = "text/event-stream"),
         )),
         (status = 404, response = crate::openapi::NotFound),
+        (status = 406, response = crate::openapi::NotAcceptable),
     ),
 )]
 pub async fn attempts(

@@ -49,6 +49,7 @@ pub struct EventView {
             (String = "text/event-stream"),
         )),
         (status = 404, response = crate::openapi::NotFound),
+        (status = 406, response = crate::openapi::NotAcceptable),
     ),
 )]
 pub async fn events(

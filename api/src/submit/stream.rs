@@ -10,7 +10,9 @@ use super::members::Members;
 use super::payload::{Payload, not_stored};
 use super::resolve::InputRow;
 use super::split::Splitter;
-use super::{MAX_BUFFERED_BYTES, MAX_INLINE_BYTES, MAX_OTHERS_BYTES, input_too_large, made, record, traceparent, undecided};
+use super::{
+    MAX_BUFFERED_BYTES, MAX_INLINE_BYTES, MAX_OTHERS_BYTES, input_too_large, made, record, traceparent, undecided,
+};
 use crate::auth::Principal;
 use crate::json_body::{self, announced_length, broken, too_large};
 use crate::problem::Problem;

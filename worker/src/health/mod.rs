@@ -1,9 +1,13 @@
 //! `/livez`, `/readyz` and `/metrics` on a small HTTP listener of the worker's own.
 //!
-//! Alive is who still turns round: a process may be there and do nothing. Ready is who reaches PostgreSQL and Redis; S3 is not needed for dispatch.
+//! Alive is who still turns round: a process may be there and do nothing. Ready is who takes work: who found the schema, reaches PostgreSQL and Redis,
+//! and was not told to stop; S3 is not needed for dispatch.
 
 pub mod check;
 mod probe;
+mod standing;
+
+pub use standing::Standing;
 
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -39,11 +43,12 @@ struct Desk {
 pub async fn serve(
     listener: TcpListener,
     worker: Arc<Worker>,
+    standing: Arc<Standing>,
     metrics: Option<MetricsHandle>,
     stop: CancellationToken,
 ) {
     let log = worker.log.clone();
-    let desk = Arc::new(Desk { probe: Probe::new(worker), metrics });
+    let desk = Arc::new(Desk { probe: Probe::new(worker, standing), metrics });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };

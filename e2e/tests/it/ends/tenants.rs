@@ -54,7 +54,7 @@ async fn an_id_of_another_tenant_is_as_unknown_as_one_that_never_was() {
     for path in ["/v1/workflows/greet", "/v1/workflows/greet/versions/1"] {
         stranger.get(path).await.problem(404, "not-found");
     }
-    stranger.post("/v1/executions", &json!({ "workflow": "greet" })).await.problem(400, "invalid-request");
+    stranger.post("/v1/executions", &json!({ "workflow": "greet" })).await.problem(400, "unknown-workflow");
     assert_eq!(scene.rows().await, before, "and nothing was changed by asking");
     assert_eq!(scene.execution(&waiting).await["state"], "scheduled");
     stranger.put("/v1/workflows/greet", &command(&["false"])["spec"]).await.ok(201);

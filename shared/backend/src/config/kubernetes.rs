@@ -1,10 +1,8 @@
 //! What `LAUNCHER=kubernetes` needs to know, of the worker that creates the Jobs and of the API that knows their tokens.
 
-use super::Reader;
-use super::read::in_a_cluster;
-use roadstead_domain::attempt::placement::{is_namespace_template, is_per_tenant};
+use super::{Reader, syntax};
+use roadstead_domain::attempt::placement::is_per_tenant;
 use roadstead_domain::workflow::Resources;
-use roadstead_domain::workflow::quantity::Quantity;
 use std::path::PathBuf;
 
 #[derive(Clone, Debug)]
@@ -44,22 +42,12 @@ pub fn read(reader: &mut Reader) -> Option<KubernetesConfig> {
     if !is_wanted(reader) {
         return None;
     }
-    let namespace_template = reader.text("KUBERNETES_NAMESPACE").unwrap_or_default();
-    if !is_namespace_template(&namespace_template) {
-        reader.error(
-            "KUBERNETES_NAMESPACE",
-            format!("must be a namespace of 1 to 63 letters a-z, digits and `-`, in which one `%s` may stand for the tenant, not `{namespace_template}`"),
-        );
-    }
-    let namespace_policy = match reader.text("NAMESPACE_POLICY").unwrap_or_default().as_str() {
+    let namespace_template = reader.required("KUBERNETES_NAMESPACE");
+    let namespace_policy = match reader.required("NAMESPACE_POLICY").as_str() {
         "create" => NamespacePolicy::Create,
-        "require" => NamespacePolicy::Require,
-        other => {
-            reader.error("NAMESPACE_POLICY", format!("must be `create` or `require`, not `{other}`"));
-            NamespacePolicy::Require
-        }
+        _ => NamespacePolicy::Require,
     };
-    let namespace_objects_file = reader.optional("NAMESPACE_OBJECTS_FILE").map(PathBuf::from);
+    let namespace_objects_file = reader.text("NAMESPACE_OBJECTS_FILE").map(PathBuf::from);
     if namespace_policy == NamespacePolicy::Create {
         if namespace_objects_file.is_none() {
             reader.error("NAMESPACE_OBJECTS_FILE", "is required by NAMESPACE_POLICY=create");
@@ -77,20 +65,14 @@ pub fn read(reader: &mut Reader) -> Option<KubernetesConfig> {
             );
         }
     }
-    let watch_namespaces: Vec<String> = reader
-        .optional("WATCH_NAMESPACE")
-        .map(|list| list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect())
-        .unwrap_or_default();
-    for name in &watch_namespaces {
-        if !roadstead_domain::ids::is_name(name) {
-            reader.error("WATCH_NAMESPACE", format!("must be namespaces with commas between them; `{name}` is none"));
-        }
-    }
-    let image_pull_policy = reader.text("EXECUTOR_IMAGE_PULL_POLICY").unwrap_or_default();
-    if !["Always", "IfNotPresent", "Never"].contains(&image_pull_policy.as_str()) {
+    let watch_namespaces = reader.parsed("WATCH_NAMESPACE", syntax::namespaces).unwrap_or_default();
+    if !watch_namespaces.is_empty()
+        && !is_per_tenant(&namespace_template)
+        && !watch_namespaces.contains(&namespace_template)
+    {
         reader.error(
-            "EXECUTOR_IMAGE_PULL_POLICY",
-            format!("must be `Always`, `IfNotPresent` or `Never`, not `{image_pull_policy}`"),
+            "WATCH_NAMESPACE",
+            format!("does not hold `{namespace_template}`, the namespace of KUBERNETES_NAMESPACE: no attempt could be launched"),
         );
     }
     let (default_resources, max_resources) = resources(reader);
@@ -99,21 +81,21 @@ pub fn read(reader: &mut Reader) -> Option<KubernetesConfig> {
         namespace_policy,
         namespace_objects_file,
         watch_namespaces,
-        executor_image: reader.optional("EXECUTOR_IMAGE").unwrap_or_default(),
-        image_pull_policy,
+        executor_image: reader.text("EXECUTOR_IMAGE").unwrap_or_default(),
+        image_pull_policy: reader.required("EXECUTOR_IMAGE_PULL_POLICY"),
         service_account: reader.required("EXECUTOR_SERVICE_ACCOUNT"),
         runtime_class: runtime_class(reader),
-        workflow_image: reader.optional("WORKFLOW_IMAGE"),
+        workflow_image: reader.text("WORKFLOW_IMAGE"),
         default_resources,
         max_resources,
-        job_template_file: reader.optional("JOB_TEMPLATE_FILE").map(PathBuf::from),
-        kueue_queue: reader.optional("KUEUE_QUEUE"),
+        job_template_file: reader.text("JOB_TEMPLATE_FILE").map(PathBuf::from),
+        kueue_queue: reader.text("KUEUE_QUEUE"),
     })
 }
 
 fn is_wanted(reader: &mut Reader) -> bool {
-    let wanted = reader.optional("LAUNCHER");
-    let enabled = reader.optional("KUBERNETES_ENABLED").map(|_| reader.boolean("KUBERNETES_ENABLED"));
+    let wanted = reader.text("LAUNCHER");
+    let enabled = reader.parsed("KUBERNETES_ENABLED", syntax::switch);
     match (wanted.as_deref(), enabled) {
         (Some("process"), Some(true)) => {
             reader.error("LAUNCHER", "is `process`, but KUBERNETES_ENABLED is true");
@@ -123,21 +105,17 @@ fn is_wanted(reader: &mut Reader) -> bool {
             reader.error("LAUNCHER", "is `kubernetes`, but KUBERNETES_ENABLED is false");
             false
         }
-        (Some("process"), _) | (None, Some(false)) => false,
-        (Some("kubernetes"), _) | (None, Some(true)) => true,
-        (Some(other), _) => {
-            reader.error("LAUNCHER", format!("must be `process` or `kubernetes`, not `{other}`"));
-            false
-        }
-        (None, None) => in_a_cluster(),
+        (Some(word), _) => word == "kubernetes",
+        (None, Some(enabled)) => enabled,
+        (None, None) => reader.environment.is_in_a_cluster(),
     }
 }
 
 /// A class that is asked for in two ways must be one.
 fn runtime_class(reader: &mut Reader) -> Option<String> {
     const KATA: &str = "kata";
-    let named = reader.optional("EXECUTOR_RUNTIME_CLASS");
-    match (named, reader.boolean("USE_KATA_CONTAINERS")) {
+    let named = reader.text("EXECUTOR_RUNTIME_CLASS");
+    match (named, reader.switch("USE_KATA_CONTAINERS")) {
         (Some(name), true) if name != KATA => {
             reader.error(
                 "USE_KATA_CONTAINERS",
@@ -153,19 +131,12 @@ fn runtime_class(reader: &mut Reader) -> Option<String> {
 /// What an attempt gets by default, and at most.
 fn resources(reader: &mut Reader) -> (Resources, Resources) {
     let mut pair = |default: &'static str, max: &'static str| {
-        let mut quantity = |name: &'static str| {
-            let text = reader.required(name);
-            let parsed: Option<Quantity> = text.parse().ok();
-            if parsed.is_none() {
-                reader.error(name, format!("must be a Kubernetes quantity, as in `500m`, `2`, `256Mi`, not `{text}`"));
-            }
-            (text, parsed)
-        };
+        let mut quantity = |name| (reader.text(name), reader.parsed(name, syntax::quantity));
         let ((default_text, default_value), (max_text, max_value)) = (quantity(default), quantity(max));
         if default_value.zip(max_value).is_some_and(|(default, max)| default > max) {
             reader.error(default, format!("is more than {max}"));
         }
-        (Some(default_text), Some(max_text))
+        (default_text, max_text)
     };
     let cpu = pair("JOB_CPU", "JOB_MAX_CPU");
     let memory = pair("JOB_MEMORY", "JOB_MAX_MEMORY");

@@ -3,15 +3,25 @@
 //! The environment wins over the file that `ROADSTEAD_CONFIG` names. Every mistake is reported together; nothing is ever guessed from a wrong
 //! value. This folder is the only place that reads the environment.
 
+mod environment;
+mod file;
 mod kubernetes;
 mod read;
+mod summary;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod urls;
 mod variables;
 
+pub use environment::{extra_roots_file, read_roots, search_path, web_identity};
 pub use kubernetes::{KubernetesConfig, NamespacePolicy};
-pub use read::{ConfigErrors, Reader, listener};
+pub use read::{ConfigErrors, Reader};
+pub use summary::Summary;
+pub use urls::redacted;
 pub use variables::{VARIABLES, Variable};
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -138,8 +148,8 @@ pub enum LauncherConfig {
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     pub host: IpAddr,
-    /// Where `/livez`, `/readyz` and `/metrics` are answered.
-    pub port: u16,
+    /// Where `/livez`, `/readyz` and `/metrics` are answered; `None`: on [`Self::DEFAULT_PORT`] if it is free.
+    pub port: Option<u16>,
     pub metrics_enabled: bool,
     pub api_url: String,
     pub launcher: LauncherConfig,
@@ -159,36 +169,25 @@ pub struct WorkerConfig {
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
     pub database: PostgresConfig,
-    /// For making the buckets; absent when no S3 variable is set.
+    /// For making the buckets, where that is asked for.
     pub objects: Option<ObjectsConfig>,
     pub log: LogConfig,
 }
 
 impl ApiConfig {
     pub fn read(reader: &mut Reader) -> Self {
-        let (host, port) = read::listener(reader);
-        let local =
-            format!("http://{}:{port}", if host.is_unspecified() { "127.0.0.1".into() } else { authority(host) });
-        let base_url = reader.url("BASE_URL", &["http", "https"]).unwrap_or_else(|| local.clone());
-        let api_url = reader.url("API_URL", &["http", "https"]).unwrap_or(local);
+        let (host, port) = listener(reader);
         let metrics = MetricsConfig {
-            enabled: reader.boolean("METRICS_ENABLED"),
-            port: reader.optional("METRICS_PORT").and_then(|_| reader.number("METRICS_PORT", 0, u16::MAX)),
+            enabled: reader.switch("METRICS_ENABLED"),
+            port: reader.number("METRICS_PORT").filter(|metrics_port| *metrics_port != port),
         };
-        let dev_mode = reader.boolean("DEV_MODE");
-        if dev_mode && !host.is_loopback() {
-            reader.error(
-                "DEV_MODE",
-                format!("switches authentication off, so API_HOST must be a loopback address, not {host}"),
-            );
-        }
         Self {
             host,
             port,
-            api_url,
-            base_url,
-            dev_mode,
-            migrate_on_start: reader.boolean("MIGRATE_ON_START"),
+            api_url: api_url(reader),
+            base_url: reader.parsed("BASE_URL", urls::http).unwrap_or_else(|| local_url(host, port)),
+            dev_mode: dev_mode(reader, "API_HOST", host),
+            migrate_on_start: reader.switch("MIGRATE_ON_START"),
             shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT"),
             database: postgres(reader),
             redis: redis(reader),
@@ -202,36 +201,38 @@ impl ApiConfig {
 }
 
 impl WorkerConfig {
+    pub const DEFAULT_PORT: u16 = 9090;
+
     pub fn read(reader: &mut Reader) -> Self {
         let launcher = match kubernetes::read(reader) {
             Some(kubernetes) => {
                 for name in ["API_URL", "EXECUTOR_IMAGE"] {
-                    if reader.optional(name).is_none() {
-                        reader.error(name, "is required by LAUNCHER=kubernetes");
+                    if reader.text(name).is_none() {
+                        reader.missing(name, "is required by LAUNCHER=kubernetes");
                     }
                 }
                 LauncherConfig::Kubernetes(Box::new(kubernetes))
             }
             None => LauncherConfig::Process {
                 executor_path: reader
-                    .optional("EXECUTOR_PATH")
-                    .map_or_else(read::executor_beside_this_program, PathBuf::from),
+                    .text("EXECUTOR_PATH")
+                    .map_or_else(environment::executor_beside_this_program, PathBuf::from),
                 workspace_root: reader
-                    .optional("WORKSPACE_ROOT")
+                    .text("WORKSPACE_ROOT")
                     .map_or_else(|| std::env::temp_dir().join("roadstead"), PathBuf::from),
             },
         };
-        let (_, api_port) = read::listener(reader);
+        let host = if reader.switch("DEV_MODE") && !reader.is_set("WORKER_HOST") {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            reader.host("WORKER_HOST")
+        };
+        dev_mode(reader, "WORKER_HOST", host);
         Self {
-            host: reader.parsed("WORKER_HOST", "an IP address").unwrap_or(IpAddr::from([0, 0, 0, 0])),
-            port: reader
-                .optional("METRICS_PORT")
-                .and_then(|_| reader.number("METRICS_PORT", 0, u16::MAX))
-                .unwrap_or(9090),
-            metrics_enabled: reader.boolean("METRICS_ENABLED"),
-            api_url: reader
-                .url("API_URL", &["http", "https"])
-                .unwrap_or_else(|| format!("http://127.0.0.1:{api_port}")),
+            host,
+            port: reader.number("METRICS_PORT"),
+            metrics_enabled: reader.switch("METRICS_ENABLED"),
+            api_url: api_url(reader),
             launcher,
             launch: LaunchTimes {
                 launch_lease: Duration::from_secs(15),
@@ -252,84 +253,88 @@ impl WorkerConfig {
 
 impl AdminConfig {
     pub fn read(reader: &mut Reader) -> Self {
-        let objects = reader.optional("S3_ENDPOINT").is_some().then(|| objects(reader));
+        let makes_buckets = reader.switch("S3_CREATE_BUCKETS") && reader.text("S3_ENDPOINT").is_some();
+        let objects = makes_buckets.then(|| objects(reader));
         Self { database: postgres(reader), objects, log: log(reader) }
     }
 }
 
-fn authority(host: IpAddr) -> String {
-    match host {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
+/// Of the API.
+pub fn listener(reader: &mut Reader) -> (IpAddr, u16) {
+    (reader.host("API_HOST"), reader.number("API_PORT").unwrap_or_default())
+}
+
+/// Without another word, executors are on the API's machine.
+fn api_url(reader: &mut Reader) -> String {
+    reader.parsed("API_URL", urls::http).unwrap_or_else(|| {
+        let (host, port) = listener(reader);
+        local_url(host, port)
+    })
+}
+
+fn local_url(host: IpAddr, port: u16) -> String {
+    let host = if host.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { host };
+    format!("http://{}", SocketAddr::new(host, port))
+}
+
+/// Each program answers for its own listener.
+fn dev_mode(reader: &mut Reader, listener: &str, host: IpAddr) -> bool {
+    let dev_mode = reader.switch("DEV_MODE");
+    if dev_mode && !host.is_loopback() {
+        reader.error(
+            "DEV_MODE",
+            format!("switches authentication off, so {listener} must be a loopback address, not {host}"),
+        );
     }
+    dev_mode
 }
 
 fn postgres(reader: &mut Reader) -> PostgresConfig {
-    let url = reader.url("DATABASE_URL", &["postgres", "postgresql"]);
-    if url.is_none() {
-        reader.missing("DATABASE_URL");
-    }
+    reader.required("DATABASE_URL");
     PostgresConfig {
-        url: Secret::new(url.unwrap_or_default()),
-        max_connections: reader.number("DATABASE_MAX_CONNECTIONS", 2, 1_000).unwrap_or(2),
+        url: Secret::new(reader.parsed("DATABASE_URL", urls::postgres).unwrap_or_default()),
+        max_connections: reader.number("DATABASE_MAX_CONNECTIONS").unwrap_or_default(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(30),
     }
 }
 
 fn redis(reader: &mut Reader) -> RedisConfig {
-    let url = match reader.text("REDIS_URL") {
-        // `REDIS_ADDR` in other tools is host:port.
-        Some(text) if !text.contains("://") && !text.is_empty() => format!("redis://{text}"),
-        _ => reader.url("REDIS_URL", &["redis", "rediss", "unix", "redis+unix"]).unwrap_or_default(),
-    };
-    let prefix = reader.text("REDIS_PREFIX").unwrap_or_default();
-    if prefix.is_empty()
-        || prefix.len() > 64
-        || !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    {
-        reader.error("REDIS_PREFIX", "must be 1 to 64 letters, digits, `-`, `_` or `.`");
+    RedisConfig {
+        url: Secret::new(reader.parsed("REDIS_URL", urls::redis).unwrap_or_default()),
+        prefix: reader.required("REDIS_PREFIX"),
     }
-    RedisConfig { url: Secret::new(url), prefix }
 }
 
 fn objects(reader: &mut Reader) -> ObjectsConfig {
-    let endpoint = reader.url("S3_ENDPOINT", &["http", "https"]);
-    if endpoint.is_none() {
-        reader.missing("S3_ENDPOINT");
-    }
-    let endpoint = endpoint.unwrap_or_default();
-    let credentials = match (reader.optional("S3_ACCESS_KEY_ID"), reader.optional("S3_SECRET_ACCESS_KEY")) {
-        (Some(id), Some(secret)) => Some((Secret::new(id), Secret::new(secret))),
-        (None, None) => None,
-        (Some(_), None) => {
-            reader.error("S3_SECRET_ACCESS_KEY", "is missing, but S3_ACCESS_KEY_ID is set");
-            None
-        }
-        (None, Some(_)) => {
-            reader.error("S3_ACCESS_KEY_ID", "is missing, but S3_SECRET_ACCESS_KEY is set");
-            None
-        }
-    };
-    let mut bucket = |name| {
-        let bucket = reader.required(name);
-        if !bucket.is_empty() && !(3..=63).contains(&bucket.len()) {
-            reader.error(name, "must be a bucket name of 3 to 63 characters");
-        }
-        bucket
-    };
-    let (meta_bucket, content_bucket) = (bucket("META_BUCKET_NAME"), bucket("CONTENT_BUCKET_NAME"));
+    reader.required("S3_ENDPOINT");
+    let endpoint = reader.parsed("S3_ENDPOINT", urls::http).unwrap_or_default();
     ObjectsConfig {
-        public_endpoint: reader.url("S3_PUBLIC_ENDPOINT", &["http", "https"]).unwrap_or_else(|| endpoint.clone()),
+        public_endpoint: reader.parsed("S3_PUBLIC_ENDPOINT", urls::http).unwrap_or_else(|| endpoint.clone()),
         endpoint,
-        region: reader.text("S3_REGION").unwrap_or_default(),
-        credentials,
-        path_style: reader.boolean("S3_PATH_STYLE"),
-        meta_bucket,
-        content_bucket,
-        create_buckets: reader.boolean("S3_CREATE_BUCKETS"),
+        region: reader.required("S3_REGION"),
+        credentials: credentials(reader),
+        path_style: reader.switch("S3_PATH_STYLE"),
+        meta_bucket: reader.required("META_BUCKET_NAME"),
+        content_bucket: reader.required("CONTENT_BUCKET_NAME"),
+        create_buckets: reader.switch("S3_CREATE_BUCKETS"),
         presign_expiry: reader.duration("PRESIGN_EXPIRY"),
     }
+}
+
+/// `None`: the pod's web identity is used.
+fn credentials(reader: &mut Reader) -> Option<(Secret, Secret)> {
+    match (reader.text("S3_ACCESS_KEY_ID"), reader.text("S3_SECRET_ACCESS_KEY")) {
+        (Some(id), Some(secret)) => return Some((Secret::new(id), Secret::new(secret))),
+        (Some(_), None) => reader.missing("S3_SECRET_ACCESS_KEY", "is missing, but S3_ACCESS_KEY_ID is set"),
+        (None, Some(_)) => reader.missing("S3_ACCESS_KEY_ID", "is missing, but S3_SECRET_ACCESS_KEY is set"),
+        (None, None) if reader.environment.web_identity().is_some() => {}
+        (None, None) => reader.missing(
+            "S3_ACCESS_KEY_ID",
+            "and S3_SECRET_ACCESS_KEY are required where there is no web identity (AWS_ROLE_ARN, AWS_WEB_IDENTITY_TOKEN_FILE)",
+        ),
+    }
+    None
 }
 
 fn executions(reader: &mut Reader) -> ExecutionConfig {
@@ -340,49 +345,23 @@ fn executions(reader: &mut Reader) -> ExecutionConfig {
     }
     ExecutionConfig {
         timeout: reader.duration("JOB_TIMEOUT_SECONDS"),
-        max_retries: reader.number("JOB_MAX_RETRIES", 0, 100).unwrap_or(0),
-        max_concurrent_jobs: reader.number("MAX_CONCURRENT_JOBS", 0, 1_000_000).unwrap_or(0),
-        max_queued_per_tenant: reader.number("MAX_QUEUED_PER_TENANT", 0, u64::MAX).unwrap_or(0),
-        max_input_bytes: reader.number("MAX_INPUT_BYTES", 0, 64 << 20).unwrap_or(0),
-        max_result_bytes: reader.number("MAX_RESULT_BYTES", 0, 1 << 30).unwrap_or(0),
-        max_log_bytes: reader.number("MAX_LOG_BYTES", 0, u64::MAX).unwrap_or(0),
-        max_artifact_bytes: reader.number("MAX_ARTIFACT_BYTES", 0, 5 << 40).unwrap_or(0),
-        max_artifacts: reader.number("MAX_ARTIFACTS", 0, 100_000).unwrap_or(0),
+        max_retries: reader.number("JOB_MAX_RETRIES").unwrap_or_default(),
+        max_concurrent_jobs: reader.number("MAX_CONCURRENT_JOBS").unwrap_or_default(),
+        max_queued_per_tenant: reader.number("MAX_QUEUED_PER_TENANT").unwrap_or_default(),
+        max_input_bytes: reader.number("MAX_INPUT_BYTES").unwrap_or_default(),
+        max_result_bytes: reader.number("MAX_RESULT_BYTES").unwrap_or_default(),
+        max_log_bytes: reader.number("MAX_LOG_BYTES").unwrap_or_default(),
+        max_artifact_bytes: reader.number("MAX_ARTIFACT_BYTES").unwrap_or_default(),
+        max_artifacts: reader.number("MAX_ARTIFACTS").unwrap_or_default(),
         attempt_lease,
         kill_grace,
     }
 }
 
 fn log(reader: &mut Reader) -> LogConfig {
-    let filter = reader.text("RUST_LOG").unwrap_or_default();
-    if let Err(error) = crate::telemetry::Filter::parse(&filter) {
-        reader.error("RUST_LOG", error);
-    }
-    let json = match reader.optional("LOG_FORMAT").as_deref() {
-        Some("json") => true,
-        Some("text") => false,
-        Some(other) => {
-            reader.error("LOG_FORMAT", format!("must be `json` or `text`, not `{other}`"));
-            true
-        }
+    let json = match reader.text("LOG_FORMAT") {
+        Some(format) => format == "json",
         None => !std::io::IsTerminal::is_terminal(&std::io::stderr()),
     };
-    LogConfig { filter, json }
-}
-
-/// A PEM file of further root certificates, as OpenSSL's programs take it.
-pub fn extra_roots_file() -> Option<PathBuf> {
-    std::env::var_os("SSL_CERT_FILE").map(PathBuf::from)
-}
-
-/// Where programs are looked for; steps of the process launcher get it.
-pub fn search_path() -> Option<std::ffi::OsString> {
-    std::env::var_os("PATH").filter(|path| !path.is_empty())
-}
-
-/// The web identity of the pod, when S3's keys come from one (AWS's variables).
-pub fn web_identity() -> Option<(String, PathBuf)> {
-    let role = std::env::var("AWS_ROLE_ARN").ok()?;
-    let file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE")?;
-    Some((role, PathBuf::from(file)))
+    LogConfig { filter: reader.required("RUST_LOG"), json }
 }

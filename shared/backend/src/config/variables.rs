@@ -1,89 +1,103 @@
 //! Every variable that the servers read: the one list behind the reader, `.env.example` and `docs/configuration.md`.
 
+use super::syntax::Kind::{
+    self, Bucket, Duration, Host, HttpUrl, Listener, LogFilter, NamespaceTemplate, Namespaces, Number, PostgresUrl,
+    Quantity, RedisPrefix, RedisUrl, Seconds, Secret, Switch, Text, Word,
+};
+
 /// One variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     pub name: &'static str,
     /// Other names for the same; two of them with different values are an error.
     pub aliases: &'static [&'static str],
+    pub(super) kind: Kind,
     /// `None`: required, derived, or off.
     pub default: Option<&'static str>,
-    pub secret: bool,
 }
 
-const fn plain(name: &'static str, aliases: &'static [&'static str], default: Option<&'static str>) -> Variable {
-    Variable { name, aliases, default, secret: false }
+impl Variable {
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
 }
 
-const fn secret(name: &'static str, aliases: &'static [&'static str], default: Option<&'static str>) -> Variable {
-    Variable { name, aliases, default, secret: true }
+const fn variable(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    kind: Kind,
+    default: Option<&'static str>,
+) -> Variable {
+    Variable { name, aliases, kind, default }
 }
+
+const PORT: Kind = Number { min: 0, max: 65_535 };
 
 pub const VARIABLES: &[Variable] = &[
-    secret("DATABASE_URL", &["DATABASE_DSN"], None),
-    plain("DATABASE_MAX_CONNECTIONS", &[], Some("12")),
-    secret("REDIS_URL", &["REDIS_ADDR"], Some("redis://redis:6379")),
-    plain("REDIS_PREFIX", &[], Some("roadstead")),
-    plain("S3_ENDPOINT", &[], None),
-    plain("S3_PUBLIC_ENDPOINT", &[], None),
-    plain("S3_REGION", &[], Some("us-east-1")),
-    secret("S3_ACCESS_KEY_ID", &[], None),
-    secret("S3_SECRET_ACCESS_KEY", &[], None),
-    plain("S3_PATH_STYLE", &[], Some("true")),
-    plain("S3_CREATE_BUCKETS", &[], Some("false")),
-    plain("PRESIGN_EXPIRY", &[], Some("15m")),
-    plain("META_BUCKET_NAME", &["META_BUCKET"], None),
-    plain("CONTENT_BUCKET_NAME", &["CONTENT_BUCKET"], None),
-    plain("API_HOST", &[], Some("0.0.0.0")),
-    plain("API_PORT", &[], Some("8080")),
-    plain("SERVER_ADDR", &[], None),
-    plain("API_URL", &[], None),
-    plain("BASE_URL", &[], None),
-    plain("WORKER_HOST", &[], Some("0.0.0.0")),
-    plain("METRICS_ENABLED", &[], Some("true")),
-    plain("METRICS_PORT", &[], None),
-    plain("RUST_LOG", &[], Some("info")),
-    plain("LOG_FORMAT", &[], None),
-    plain("LAUNCHER", &[], None),
-    plain("KUBERNETES_ENABLED", &[], None),
-    plain("KUBERNETES_NAMESPACE", &["K8S_NAMESPACE"], Some("roadstead")),
-    plain("NAMESPACE_POLICY", &[], Some("require")),
-    plain("NAMESPACE_OBJECTS_FILE", &[], None),
-    plain("WATCH_NAMESPACE", &[], None),
-    plain("KUBERNETES_RECONCILE_INTERVAL", &[], Some("30s")),
-    plain("EXECUTOR_IMAGE", &[], None),
-    plain("EXECUTOR_IMAGE_PULL_POLICY", &[], Some("IfNotPresent")),
-    plain("EXECUTOR_SERVICE_ACCOUNT", &[], Some("roadstead-executor")),
-    plain("EXECUTOR_RUNTIME_CLASS", &[], None),
-    plain("USE_KATA_CONTAINERS", &[], Some("false")),
-    plain("WORKFLOW_IMAGE", &[], None),
-    plain("JOB_TEMPLATE_FILE", &[], None),
-    plain("KUEUE_QUEUE", &[], None),
-    plain("EXECUTOR_PATH", &[], None),
-    plain("WORKSPACE_ROOT", &[], None),
-    plain("JOB_TIMEOUT_SECONDS", &["JOB_TIMEOUT"], Some("3600")),
-    plain("JOB_START_TIMEOUT_SECONDS", &[], Some("300")),
-    plain("JOB_MAX_RETRIES", &[], Some("3")),
-    plain("JOB_CPU", &[], Some("500m")),
-    plain("JOB_MEMORY", &[], Some("512Mi")),
-    plain("JOB_EPHEMERAL_STORAGE", &[], Some("1Gi")),
-    plain("JOB_MAX_CPU", &[], Some("4")),
-    plain("JOB_MAX_MEMORY", &[], Some("8Gi")),
-    plain("JOB_MAX_EPHEMERAL_STORAGE", &[], Some("20Gi")),
-    plain("MAX_CONCURRENT_JOBS", &[], Some("10")),
-    plain("ATTEMPT_LEASE_SECONDS", &[], Some("90")),
-    plain("KILL_GRACE_SECONDS", &[], Some("10")),
-    plain("MAX_QUEUED_PER_TENANT", &[], Some("1000000")),
-    plain("MAX_INPUT_BYTES", &[], Some("67108864")),
-    plain("MAX_RESULT_BYTES", &[], Some("16777216")),
-    plain("MAX_LOG_BYTES", &[], Some("4294967296")),
-    plain("MAX_ARTIFACT_BYTES", &[], Some("17179869184")),
-    plain("MAX_ARTIFACTS", &[], Some("10000")),
-    plain("RETENTION", &[], Some("30d")),
-    plain("IDEMPOTENCY_RETENTION", &[], Some("24h")),
-    plain("SHUTDOWN_TIMEOUT", &[], Some("30s")),
-    plain("MIGRATE_ON_START", &[], Some("true")),
-    plain("DEV_MODE", &[], Some("false")),
+    variable("DATABASE_URL", &["DATABASE_DSN"], PostgresUrl, None),
+    variable("DATABASE_MAX_CONNECTIONS", &[], Number { min: 2, max: 1_000 }, Some("12")),
+    variable("REDIS_URL", &["REDIS_ADDR"], RedisUrl, Some("redis://redis:6379")),
+    variable("REDIS_PREFIX", &[], RedisPrefix, Some("roadstead")),
+    variable("S3_ENDPOINT", &[], HttpUrl, None),
+    variable("S3_PUBLIC_ENDPOINT", &[], HttpUrl, None),
+    variable("S3_REGION", &[], Text, Some("us-east-1")),
+    variable("S3_ACCESS_KEY_ID", &[], Secret, None),
+    variable("S3_SECRET_ACCESS_KEY", &[], Secret, None),
+    variable("S3_PATH_STYLE", &[], Switch, Some("true")),
+    variable("S3_CREATE_BUCKETS", &[], Switch, Some("false")),
+    variable("PRESIGN_EXPIRY", &[], Seconds, Some("15m")),
+    variable("META_BUCKET_NAME", &["META_BUCKET"], Bucket, None),
+    variable("CONTENT_BUCKET_NAME", &["CONTENT_BUCKET"], Bucket, None),
+    variable("API_HOST", &[], Host, Some("0.0.0.0")),
+    variable("API_PORT", &[], PORT, Some("8080")),
+    variable("SERVER_ADDR", &[], Listener, None),
+    variable("API_URL", &[], HttpUrl, None),
+    variable("BASE_URL", &[], HttpUrl, None),
+    variable("WORKER_HOST", &[], Host, Some("0.0.0.0")),
+    variable("METRICS_ENABLED", &[], Switch, Some("true")),
+    variable("METRICS_PORT", &[], PORT, None),
+    variable("RUST_LOG", &[], LogFilter, Some("info")),
+    variable("LOG_FORMAT", &[], Word(&["json", "text"]), None),
+    variable("LAUNCHER", &[], Word(&["process", "kubernetes"]), None),
+    variable("KUBERNETES_ENABLED", &[], Switch, None),
+    variable("KUBERNETES_NAMESPACE", &["K8S_NAMESPACE"], NamespaceTemplate, Some("roadstead")),
+    variable("NAMESPACE_POLICY", &[], Word(&["create", "require"]), Some("require")),
+    variable("NAMESPACE_OBJECTS_FILE", &[], Text, None),
+    variable("WATCH_NAMESPACE", &[], Namespaces, None),
+    variable("KUBERNETES_RECONCILE_INTERVAL", &[], Duration, Some("30s")),
+    variable("EXECUTOR_IMAGE", &[], Text, None),
+    variable("EXECUTOR_IMAGE_PULL_POLICY", &[], Word(&["Always", "IfNotPresent", "Never"]), Some("IfNotPresent")),
+    variable("EXECUTOR_SERVICE_ACCOUNT", &[], Text, Some("roadstead-executor")),
+    variable("EXECUTOR_RUNTIME_CLASS", &[], Text, None),
+    variable("USE_KATA_CONTAINERS", &[], Switch, Some("false")),
+    variable("WORKFLOW_IMAGE", &[], Text, None),
+    variable("JOB_TEMPLATE_FILE", &[], Text, None),
+    variable("KUEUE_QUEUE", &[], Text, None),
+    variable("EXECUTOR_PATH", &[], Text, None),
+    variable("WORKSPACE_ROOT", &[], Text, None),
+    variable("JOB_TIMEOUT_SECONDS", &["JOB_TIMEOUT"], Seconds, Some("3600")),
+    variable("JOB_START_TIMEOUT_SECONDS", &[], Seconds, Some("300")),
+    variable("JOB_MAX_RETRIES", &[], Number { min: 0, max: 100 }, Some("3")),
+    variable("JOB_CPU", &[], Quantity, Some("500m")),
+    variable("JOB_MEMORY", &[], Quantity, Some("512Mi")),
+    variable("JOB_EPHEMERAL_STORAGE", &[], Quantity, Some("1Gi")),
+    variable("JOB_MAX_CPU", &[], Quantity, Some("4")),
+    variable("JOB_MAX_MEMORY", &[], Quantity, Some("8Gi")),
+    variable("JOB_MAX_EPHEMERAL_STORAGE", &[], Quantity, Some("20Gi")),
+    variable("MAX_CONCURRENT_JOBS", &[], Number { min: 0, max: 1_000_000 }, Some("10")),
+    variable("ATTEMPT_LEASE_SECONDS", &[], Seconds, Some("90")),
+    variable("KILL_GRACE_SECONDS", &[], Seconds, Some("10")),
+    variable("MAX_QUEUED_PER_TENANT", &[], Number { min: 0, max: u64::MAX }, Some("1000000")),
+    variable("MAX_INPUT_BYTES", &[], Number { min: 0, max: 64 << 20 }, Some("67108864")),
+    variable("MAX_RESULT_BYTES", &[], Number { min: 0, max: 1 << 30 }, Some("16777216")),
+    variable("MAX_LOG_BYTES", &[], Number { min: 0, max: u64::MAX }, Some("4294967296")),
+    variable("MAX_ARTIFACT_BYTES", &[], Number { min: 0, max: 5 << 40 }, Some("17179869184")),
+    variable("MAX_ARTIFACTS", &[], Number { min: 0, max: 100_000 }, Some("10000")),
+    variable("RETENTION", &[], Duration, Some("30d")),
+    variable("IDEMPOTENCY_RETENTION", &[], Duration, Some("24h")),
+    variable("SHUTDOWN_TIMEOUT", &[], Seconds, Some("30s")),
+    variable("MIGRATE_ON_START", &[], Switch, Some("true")),
+    variable("DEV_MODE", &[], Switch, Some("false")),
 ];
 
 /// The variable of that name or alias.

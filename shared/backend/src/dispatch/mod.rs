@@ -12,10 +12,10 @@ mod keys;
 pub use bell::{Bell, Rung};
 pub use epoch::Health;
 
-use crate::config::RedisConfig;
+use crate::config::{RedisConfig, extra_roots_file};
 use connection::Manager;
 use keys::Keys;
-use redis::{FromRedisValue, RedisError, Script};
+use redis::{FromRedisValue, RedisError, Script, TlsCertificates};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
 use std::collections::HashMap;
@@ -94,10 +94,21 @@ struct Scripts {
     share: Script,
 }
 
+/// Under TLS the roots of `SSL_CERT_FILE` take the place of the public ones: the crate knows one of the two.
+fn client(url: &str) -> redis::RedisResult<redis::Client> {
+    match extra_roots_file().filter(|_| url.starts_with("rediss:")) {
+        Some(file) => redis::Client::build_with_tls(
+            url,
+            TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(file)?) },
+        ),
+        None => redis::Client::open(url),
+    }
+}
+
 impl Dispatch {
     /// Makes the pool without connecting: Redis may come later.
     pub fn new(config: &RedisConfig) -> Result<Self, DispatchError> {
-        let client = redis::Client::open(config.url.expose())?;
+        let client = client(config.url.expose())?;
         let pool = bb8::Pool::builder()
             .max_size(4)
             .test_on_check_out(false)

@@ -1,14 +1,18 @@
 //! Connections to PostgreSQL and the schema they expect.
 
+use super::statement::statement;
 use super::{StoreError, StoreResult};
-use crate::config::PostgresConfig;
+use crate::config::{self, PostgresConfig};
+use crate::telemetry::metrics::POOL_WAIT_SECONDS;
 use bb8::{Pool, PooledConnection, QueueStrategy};
-use diesel::ConnectionError;
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
+use diesel::sql_types::{Bool, Text};
+use diesel::{ConnectionError, QueryableByName};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::FutureExt;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -91,7 +95,12 @@ impl Database {
     }
 
     pub async fn get(&self) -> StoreResult<PooledConnection<'_, Manager>> {
-        let connection = async { self.pool.get().await.map_err(|error| StoreError::Unavailable(error.to_string())) };
+        let connection = async {
+            let asked = Instant::now();
+            let connection = self.pool.get().await.map_err(|error| StoreError::Unavailable(error.to_string()));
+            metrics::histogram!(POOL_WAIT_SECONDS, "pool" => "postgres").record(asked.elapsed());
+            connection
+        };
         if !self.is_impatient {
             return connection.await;
         }
@@ -166,14 +175,29 @@ pub fn is_unreachable(error: &anyhow::Error) -> bool {
     error.chain().any(<dyn std::error::Error>::is::<diesel::ConnectionError>)
 }
 
-/// Whether the schema is this program's.
+/// Whether the schema is this program's. It only looks: the role may be one that can create nothing, and what is not there yet is somebody else's to make.
 pub async fn is_migrated(config: &PostgresConfig) -> anyhow::Result<bool> {
-    let connection = establish(config.url.expose(), None).await?;
-    tokio::task::spawn_blocking(move || {
-        let mut harness = AsyncMigrationHarness::new(connection);
-        harness.has_pending_migration(MIGRATIONS).map(|pending| !pending).map_err(|error| anyhow::anyhow!("{error}"))
-    })
-    .await?
+    #[derive(QueryableByName)]
+    struct Ledger {
+        #[diesel(sql_type = Bool)]
+        is_there: bool,
+    }
+    #[derive(QueryableByName)]
+    struct Applied {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let connection = &mut establish(config.url.expose(), None).await?;
+    let ledger = statement("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS is_there");
+    if !ledger.get_result::<Ledger>(connection).await?.is_there {
+        return Ok(false);
+    }
+    let applied: Vec<Applied> = statement("SELECT version FROM __diesel_schema_migrations").load(connection).await?;
+    let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(migrations.iter().all(|migration| {
+        let version = migration.name().version().to_string();
+        applied.iter().any(|applied| applied.version == version)
+    }))
 }
 
 /// Every statement of the store goes from keys to rows through an index, and is planned once. The planner is told so: what costs is a row that is looked
@@ -229,10 +253,52 @@ async fn session(url: &str, statement_timeout: Option<Duration>) -> diesel::Conn
 
 fn tls_config() -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = crate::config::extra_roots_file() {
-        for certificate in CertificateDer::pem_file_iter(path)? {
-            roots.add(certificate?)?;
-        }
+    if let Some(file) = config::extra_roots_file() {
+        let extra = config::read_roots(&file);
+        roots.extend(extra.map_err(|why| anyhow::anyhow!("SSL_CERT_FILE ({}): {why}", file.display()))?.roots);
     }
     Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn config(url: &str) -> PostgresConfig {
+        PostgresConfig {
+            url: Secret::new(url),
+            max_connections: 2,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn looking_at_the_schema_needs_no_right_to_change_it_and_changes_nothing() {
+        let url = roadstead_testkit::servers().await.new_database().await;
+        let mut owner = establish(&url, None).await.unwrap();
+        let role = format!("reader_{}", uuid::Uuid::new_v4().simple());
+        owner
+            .batch_execute(&format!(
+                "REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE ROLE {role} LOGIN PASSWORD 'test'"
+            ))
+            .await
+            .unwrap();
+        let mut reader = reqwest::Url::parse(&url).unwrap();
+        reader.set_username(&role).unwrap();
+        reader.set_password(Some("test")).unwrap();
+        let reader = config(reader.as_str());
+
+        assert!(!is_migrated(&reader).await.unwrap());
+        let nothing = "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public'); END $$";
+        owner.batch_execute(nothing).await.unwrap();
+
+        migrate(&config(&url)).await.unwrap();
+        owner.batch_execute(&format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")).await.unwrap();
+        assert!(is_migrated(&reader).await.unwrap());
+        owner.batch_execute("DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)").await.unwrap();
+        assert!(!is_migrated(&reader).await.unwrap());
+        owner.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+    }
 }
