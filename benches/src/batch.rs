@@ -9,11 +9,9 @@ const ROUNDS: usize = 3;
 
 pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
     stack.pause_worker().await?;
-    let one = serde_json::json!({
-        "spec": crate::stack::noop()["spec"],
-        "input": "x".repeat(control::PAYLOAD_BYTES - 2),
-    });
-    let body = serde_json::json!({ "executions": vec![one; 1_000] }).to_string();
+    // Inputs differ, as people's do.
+    let one = |n: usize| serde_json::json!({ "spec": crate::stack::noop()["spec"], "input": format!("{n:0width$}", width = control::PAYLOAD_BYTES - 2) });
+    let body = serde_json::json!({ "executions": (0..1_000).map(one).collect::<Vec<_>>() }).to_string();
     let address = stack.ready.api_url.trim_start_matches("http://").to_owned();
     let (mut rates, mut controls, mut micros) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {

@@ -44,6 +44,8 @@ impl Stack {
             .arg(cap.to_string())
             .arg("--data-dir")
             .arg(data.path().join("dev"))
+            // What is accepted while it is measured may be more than the usual bound.
+            .env("MAX_QUEUED_PER_TENANT", "1000000000")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;

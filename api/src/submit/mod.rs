@@ -49,6 +49,8 @@ const MAX_INLINE_BYTES: usize = 64 << 10;
 const MAX_OTHERS_BYTES: usize = (1 << 20) + (256 << 10);
 const MAX_BATCH_BYTES: usize = 16 << 20;
 const MAX_BATCH: usize = 1_000;
+/// Of an execution in an answer.
+const USUAL_VIEW_BYTES: usize = 1 << 10;
 
 const JSON: &[&str] = &["application/json"];
 
@@ -153,8 +155,10 @@ pub async fn batch(
     }
     drop(whole);
     let executions = service::accept(&app, &principal.tenant, idempotency, executions).await?;
-    let executions = executions.iter().map(ExecutionView::of_submitted).collect();
-    Ok(HttpResponse::Accepted().json(Batch { executions }))
+    let executions: Vec<_> = executions.iter().map(ExecutionView::of_submitted).collect();
+    let mut answer = Vec::with_capacity(executions.len() * USUAL_VIEW_BYTES);
+    serde_json::to_writer(&mut answer, &Batch { executions }).map_err(Problem::internal)?;
+    Ok(HttpResponse::Accepted().content_type("application/json").body(answer))
 }
 
 async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Vec<NewExecution>, Problem> {

@@ -84,18 +84,27 @@ struct KnownKey {
     execution_ids: Vec<Uuid>,
 }
 
-/// A row an array's element. In a target list, not in `FROM`: there each array would become a table of its own, written and read back. A column that is
-/// empty in every row is sent as an empty array, which is filled up with NULLs.
+/// The rows of a batch. A value that all of them have comes once, by itself; otherwise a column is an array with an element a row, unnested in a target list,
+/// not in `FROM`: there each array would become a table of its own, written and read back. An array that is empty is filled up with NULLs.
 macro_rules! rows {
     ($($more:literal)?) => {
         concat!(
-            "SELECT unnest({}::text[]) AS tenant, unnest({}::uuid[]) AS id, unnest({}::int2[]) AS priority,
+            "SELECT COALESCE(tenant, {}::text) AS tenant, id, COALESCE(priority, {}::int2) AS priority,
+            COALESCE(workflow, {}::text) AS workflow, COALESCE(version, {}::int) AS version, COALESCE(spec, {}::text) AS spec,
+            COALESCE(input, {}::text) AS input, COALESCE(input_bytes, {}::int8) AS input_bytes,
+            COALESCE(timeout_seconds, {}::int) AS timeout_seconds, COALESCE(max_attempts, {}::int) AS max_attempts,
+            COALESCE(labels, {}::jsonb) AS labels, COALESCE(traceparent, {}::text) AS traceparent,
+            COALESCE(retry_of, {}::uuid) AS retry_of, COALESCE(created_at, {}::timestamptz) AS created_at,
+            COALESCE(run_at, {}::timestamptz) AS run_at, COALESCE(queue_deadline, {}::timestamptz) AS queue_deadline,
+            COALESCE(enqueued, {}::bool) AS enqueued", $(", ", $more,)?
+            " FROM (SELECT unnest({}::uuid[]) AS id, unnest({}::text[]) AS tenant, unnest({}::int2[]) AS priority,
             unnest({}::text[]) AS workflow, unnest({}::int[]) AS version, unnest({}::text[]) AS spec,
             unnest({}::text[]) AS input, unnest({}::int8[]) AS input_bytes, unnest({}::int[]) AS timeout_seconds,
             unnest({}::int[]) AS max_attempts, unnest({}::jsonb[]) AS labels, unnest({}::text[]) AS traceparent,
             unnest({}::uuid[]) AS retry_of, unnest({}::timestamptz[]) AS created_at, unnest({}::timestamptz[]) AS run_at,
             unnest({}::timestamptz[]) AS queue_deadline, unnest({}::bool[]) AS enqueued",
-            $($more)?
+            $(", unnest({}::uuid[]) AS ", $more,)?
+            ") AS sent"
         )
     };
 }
@@ -130,7 +139,7 @@ const INSERT_KEYED: &str = concat!(
         ON CONFLICT DO NOTHING
         RETURNING execution_ids[1] AS first_id
     ), recorded AS (",
-    insert_from!(rows!(", unnest({}::uuid[]) AS first_id")),
+    insert_from!(rows!("first_id")),
     " WHERE first_id IS NULL OR first_id IN (SELECT first_id FROM kept)
     )
     SELECT first_id FROM kept"
@@ -236,27 +245,76 @@ fn bind_rows<'a>(statement: Statement<'a>, batch: &'a [Submission]) -> Statement
     let rows = || batch.iter().flat_map(|s| s.executions.iter().map(move |row| (s, row)));
     macro_rules! column {
         ($row:ident => $value:expr) => {
-            rows().map(|(_, $row)| $value).collect::<Vec<_>>()
+            Column::of(rows().map(|(_, $row)| $value))
         };
     }
+    let tenant = Column::of(rows().map(|(s, _)| Some(s.tenant.as_str())));
+    let priority = column!(e => Some(e.priority.rank()));
+    let workflow = column!(e => e.workflow.as_ref().map(|w| w.0.as_str()));
+    let version = column!(e => e.workflow.as_ref().map(|w| w.1));
+    let spec = column!(e => e.spec.as_deref());
+    let input = column!(e => e.input.as_deref());
+    let input_bytes = column!(e => Some(e.input_bytes));
+    let timeout_seconds = column!(e => Some(e.timeout_seconds));
+    let max_attempts = column!(e => Some(e.max_attempts));
+    let labels = column!(e => e.labels.as_ref());
+    let traceparent = column!(e => e.traceparent.as_deref());
+    let retry_of = column!(e => e.retry_of.map(|id| id.0));
+    let created_at = column!(e => Some(e.created_at));
+    let run_at = column!(e => e.run_at);
+    let queue_deadline = column!(e => e.queue_deadline);
+    let enqueued = column!(e => Some(e.enqueued));
     statement
-        .bind::<Array<Text>, Vec<&str>>(rows().map(|(s, _)| s.tenant.as_str()).collect())
-        .bind::<Array<SqlUuid>, Vec<Uuid>>(column!(e => e.id.0))
-        .bind::<Array<SmallInt>, Vec<i16>>(column!(e => e.priority.rank()))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.workflow.as_ref().map(|w| w.0.as_str()))))
-        .bind::<Array<Nullable<Integer>>, _>(sparse(rows().map(|(_, e)| e.workflow.as_ref().map(|w| w.1))))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.spec.as_deref())))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.input.as_deref())))
-        .bind::<Array<BigInt>, Vec<i64>>(column!(e => e.input_bytes))
-        .bind::<Array<Integer>, Vec<i32>>(column!(e => e.timeout_seconds))
-        .bind::<Array<Integer>, Vec<i32>>(column!(e => e.max_attempts))
-        .bind::<Array<Nullable<Jsonb>>, _>(sparse(rows().map(|(_, e)| e.labels.as_ref())))
-        .bind::<Array<Nullable<Text>>, _>(sparse(rows().map(|(_, e)| e.traceparent.as_deref())))
-        .bind::<Array<Nullable<SqlUuid>>, _>(sparse(rows().map(|(_, e)| e.retry_of.map(|id| id.0))))
-        .bind::<Array<Timestamptz>, Vec<DateTime<Utc>>>(column!(e => e.created_at))
-        .bind::<Array<Nullable<Timestamptz>>, _>(sparse(rows().map(|(_, e)| e.run_at)))
-        .bind::<Array<Nullable<Timestamptz>>, _>(sparse(rows().map(|(_, e)| e.queue_deadline)))
-        .bind::<Array<Bool>, Vec<bool>>(column!(e => e.enqueued))
+        .bind::<Nullable<Text>, _>(tenant.same)
+        .bind::<Nullable<SmallInt>, _>(priority.same)
+        .bind::<Nullable<Text>, _>(workflow.same)
+        .bind::<Nullable<Integer>, _>(version.same)
+        .bind::<Nullable<Text>, _>(spec.same)
+        .bind::<Nullable<Text>, _>(input.same)
+        .bind::<Nullable<BigInt>, _>(input_bytes.same)
+        .bind::<Nullable<Integer>, _>(timeout_seconds.same)
+        .bind::<Nullable<Integer>, _>(max_attempts.same)
+        .bind::<Nullable<Jsonb>, _>(labels.same)
+        .bind::<Nullable<Text>, _>(traceparent.same)
+        .bind::<Nullable<SqlUuid>, _>(retry_of.same)
+        .bind::<Nullable<Timestamptz>, _>(created_at.same)
+        .bind::<Nullable<Timestamptz>, _>(run_at.same)
+        .bind::<Nullable<Timestamptz>, _>(queue_deadline.same)
+        .bind::<Nullable<Bool>, _>(enqueued.same)
+        .bind::<Array<SqlUuid>, Vec<Uuid>>(rows().map(|(_, e)| e.id.0).collect())
+        .bind::<Array<Nullable<Text>>, _>(tenant.each)
+        .bind::<Array<Nullable<SmallInt>>, _>(priority.each)
+        .bind::<Array<Nullable<Text>>, _>(workflow.each)
+        .bind::<Array<Nullable<Integer>>, _>(version.each)
+        .bind::<Array<Nullable<Text>>, _>(spec.each)
+        .bind::<Array<Nullable<Text>>, _>(input.each)
+        .bind::<Array<Nullable<BigInt>>, _>(input_bytes.each)
+        .bind::<Array<Nullable<Integer>>, _>(timeout_seconds.each)
+        .bind::<Array<Nullable<Integer>>, _>(max_attempts.each)
+        .bind::<Array<Nullable<Jsonb>>, _>(labels.each)
+        .bind::<Array<Nullable<Text>>, _>(traceparent.each)
+        .bind::<Array<Nullable<SqlUuid>>, _>(retry_of.each)
+        .bind::<Array<Nullable<Timestamptz>>, _>(created_at.each)
+        .bind::<Array<Nullable<Timestamptz>>, _>(run_at.each)
+        .bind::<Array<Nullable<Timestamptz>>, _>(queue_deadline.each)
+        .bind::<Array<Nullable<Bool>>, _>(enqueued.each)
+}
+
+/// A column of the batch: what all its rows have, or what each has.
+struct Column<T> {
+    same: Option<T>,
+    each: Vec<Option<T>>,
+}
+
+impl<T: PartialEq> Column<T> {
+    fn of(values: impl Iterator<Item = Option<T>>) -> Self {
+        let mut each: Vec<Option<T>> = values.collect();
+        if each.windows(2).all(|pair| pair[0] == pair[1]) {
+            each.truncate(1);
+            return Self { same: each.pop().flatten(), each };
+        }
+        Self { same: None, each }
+    }
 }
 
 fn bind_keys<'a>(statement: Statement<'a>, keyed: &[(&'a IdempotencyKey, &'a Submission)]) -> Statement<'a> {
@@ -284,10 +342,4 @@ fn bind_first_ids<'a>(statement: Statement<'a>, batch: &[Submission]) -> Stateme
         s.executions.iter().map(move |_| first_id)
     });
     statement.bind::<Array<Nullable<SqlUuid>>, Vec<Option<Uuid>>>(first_ids.collect())
-}
-
-/// A column that most rows leave empty: nothing at all when all do.
-fn sparse<T>(column: impl Iterator<Item = Option<T>>) -> Vec<Option<T>> {
-    let column: Vec<Option<T>> = column.collect();
-    if column.iter().all(Option::is_none) { Vec::new() } else { column }
 }
