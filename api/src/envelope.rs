@@ -27,7 +27,7 @@ pub async fn envelop<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
-    let _in_flight = InFlight::begin();
+    let in_flight = InFlight::begin();
     let id = request_id(&request);
     let unmigrated = request.path().starts_with(VERSIONED)
         && request.app_data::<web::Data<App>>().is_some_and(|app| !app.is_migrated());
@@ -39,7 +39,7 @@ pub async fn envelop<B: MessageBody + 'static>(
     };
     let response = finish(response, &id);
     http_metrics::record(&response, began);
-    Ok(response)
+    Ok(in_flight.until_the_end(response))
 }
 
 fn finish(mut response: ServiceResponse<BoxBody>, id: &HeaderValue) -> ServiceResponse<BoxBody> {

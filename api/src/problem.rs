@@ -57,6 +57,7 @@ kinds! {
     NoResult = NOT_FOUND, "no-result", "There is no result";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "None of the accepted content types can be given";
+    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body did not arrive in time";
     Conflict = CONFLICT, "conflict", "The execution's state does not allow this";
     IdempotencyInFlight = CONFLICT, "idempotency-in-flight", "A request with this Idempotency-Key is being worked on";
     Gone = GONE, "attempt-not-current", "The attempt is no longer current";

@@ -1,6 +1,7 @@
 //! The wall clock, and how times are shown to people. No other file asks what time it is.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use roadstead_domain::duration;
 
 pub fn now() -> DateTime<Utc> {
     Utc::now()
@@ -9,7 +10,7 @@ pub fn now() -> DateTime<Utc> {
 /// A time as people give it: RFC 3339, or `+` and a duration from now.
 pub fn parse_time(text: &str) -> Result<String, String> {
     if let Some(duration) = text.strip_prefix('+') {
-        let duration = humantime::parse_duration(duration).map_err(|e| format!("`{text}`: {e}"))?;
+        let duration = duration::parse(duration).ok_or_else(|| format!("`{text}` is no delay as in +10m or +1h30m"))?;
         let delta = TimeDelta::from_std(duration).map_err(|_| format!("`{text}` is too far away"))?;
         let time = now().checked_add_signed(delta).ok_or_else(|| format!("`{text}` is too far away"))?;
         return Ok(time.to_rfc3339_opts(SecondsFormat::Millis, true));

@@ -16,6 +16,7 @@ use roadstead_backend::telemetry;
 use slog::{Logger, info, o, warn};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -147,14 +148,8 @@ async fn clear_leftovers(worker: Arc<Worker>, launcher: LauncherConfig) {
         let attempts: Vec<_> = leftovers.iter().map(|(attempt, _)| *attempt).collect();
         let live =
             settlement::live(&mut *worker.database.get().await?, &attempts, &settlement::Observer::Anyone).await?;
-        let mut removed = 0;
-        for (attempt, folder) in leftovers {
-            if !live.iter().any(|live| live.id == attempt) {
-                process::remove_leftover(folder).await?;
-                removed += 1;
-            }
-        }
-        anyhow::Ok(removed)
+        let over = leftovers.into_iter().filter(|(attempt, _)| !live.iter().any(|live| live.id == *attempt));
+        anyhow::Ok(remove_each(&worker.log, over.map(|(_, folder)| folder)).await)
     };
     match cleared.await {
         Ok(0) => {}
@@ -163,9 +158,35 @@ async fn clear_leftovers(worker: Arc<Worker>, launcher: LauncherConfig) {
     }
 }
 
+/// Answers how many are removed. One that can't be holds up no other.
+async fn remove_each(log: &Logger, folders: impl Iterator<Item = PathBuf>) -> usize {
+    let mut removed = 0;
+    for folder in folders {
+        match process::remove_leftover(folder.clone()).await {
+            Ok(()) => removed += 1,
+            Err(error) => {
+                warn!(log, "a workspace of an ended attempt can't be removed"; "folder" => %folder.display(), "error" => %error);
+            }
+        }
+    }
+    removed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use slog::Discard;
+
+    #[tokio::test]
+    async fn a_workspace_that_can_not_be_removed_holds_up_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let good = root.path().join("good");
+        std::fs::create_dir(&good).unwrap();
+        std::fs::write(root.path().join("file"), "").unwrap();
+        let folders = [root.path().join("file/below"), good.clone()];
+        let removed = remove_each(&Logger::root(Discard, o!()), folders.into_iter()).await;
+        assert_eq!((removed, good.exists()), (1, false));
+    }
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

@@ -26,7 +26,7 @@ pub enum Command {
         #[arg(long, value_enum, default_value = "submit")]
         role: Role,
         /// For how long it is good, as in `12h` or `30d`; for ever if not given
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
         expires_in: Option<Duration>,
     },
     /// List all keys, without the keys themselves
@@ -57,6 +57,10 @@ impl Role {
             Self::Admin => "admin",
         }
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    roadstead_domain::duration::parse(text).ok_or_else(|| "must be a duration as in `30d` or `12h`".to_owned())
 }
 
 pub async fn run(command: Command, config: &AdminConfig) -> anyhow::Result<()> {

@@ -14,10 +14,11 @@ pub use batches::Reports;
 pub use identity::Identity;
 
 use crate::auth::bearer;
-use crate::json_body;
+use crate::json_body::{self, EXECUTORS_ROOM};
 use crate::problem::{Kind, Problem};
 use actix_web::{HttpRequest, web};
 use roadstead_backend::secrets;
+use roadstead_domain::attempt::check::INLINE_RESULT_BYTES;
 use roadstead_domain::attempt::protocol::Limits;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use serde::de::DeserializeOwned;
@@ -25,7 +26,6 @@ use serde::de::DeserializeOwned;
 /// A log segment is shipped at this size; one line may go past it.
 const SEGMENT_BYTES: u32 = 1 << 20;
 const MAX_LINE_BYTES: u32 = 64 << 10;
-const INLINE_RESULT_BYTES: u32 = 64 << 10;
 /// 10,000 parts of this make 320 GiB.
 const PART_BYTES: u64 = 32 << 20;
 /// The reports of a thousand steps.
@@ -59,7 +59,7 @@ async fn document<T: DeserializeOwned>(
     max_bytes: usize,
 ) -> Result<T, Problem> {
     json_body::content_type(request, &["application/json"])?;
-    json_body::parse(&json_body::read(request, body, max_bytes).await?)
+    json_body::parse(&json_body::read_into(&EXECUTORS_ROOM, request, body, max_bytes).await?)
 }
 
 fn gone() -> Problem {

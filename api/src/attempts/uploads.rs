@@ -2,7 +2,6 @@
 //!
 //! Invariant: a key is made of the attempt that the session proved and of a checked path or number, never of anything else that the executor said.
 
-use super::finish::is_sha256;
 use super::{Caller, PART_BYTES, SEGMENT_BYTES, caller, document, gone};
 use crate::problem::{Kind, Problem};
 use crate::state::App;
@@ -10,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use roadstead_backend::config::ExecutionConfig;
 use roadstead_backend::objects::{ObjectsError, PresignedPut, layout};
 use roadstead_backend::store::uploads::tenant_of_session;
+use roadstead_domain::attempt::check::is_sha256;
 use roadstead_domain::attempt::protocol::{
     CompleteRequest, Object, PartsGrant, PartsRequest, Upload, UploadGrant, UploadRequest, UploadTarget,
 };

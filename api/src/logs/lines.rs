@@ -65,8 +65,8 @@ fn entries(segment: &[u8]) -> impl Iterator<Item = (&str, Entry<'_>)> {
     segment
         .split(|byte| *byte == b'\n')
         .filter_map(|text| std::str::from_utf8(text).ok().map(str::trim_ascii))
-        // Legal between the members of an object, but the end of a line in an event stream.
-        .filter(|text| !text.contains('\r'))
+        // An array of the members would be taken for an entry too. CR is legal between the members of an object, but the end of a line in an event stream.
+        .filter(|text| text.starts_with('{') && !text.contains('\r'))
         .filter_map(|text| Some((text, serde_json::from_str(text).ok()?)))
 }
 
@@ -136,6 +136,7 @@ mod tests {
 
     const SEGMENT: &[u8] = b"{\"n\":4,\"t\":1,\"step\":\"a\",\"stream\":\"stdout\",\"line\":\"one\"}\n\
         garbage\n\
+        [4,\"a\",\"stdout\",\"x\"]\n\
         { \"n\":5,\"t\":2,\"step\":\"b\",\"stream\":\"stderr\",\"line\":\"t\\u0077o \\\"\\u001b\"}\r\n\
         {\"n\":6,\"t\":3,\"step\":\"a\",\"stream\":\"stderr\",\"line\":\"\"}\n\
         \xff\xff\n";

@@ -86,7 +86,7 @@ impl Reader {
         self.attempt = self.attempt.or_else(latest);
         let Some(attempt) = self.attempt else { return Ok(self.nothing_more(growth.state)) };
         let Some(&log) = growth.attempts.iter().find(|log| log.attempt == attempt) else {
-            return if self.may_come(&growth) {
+            return if self.selection.follow && may_come(attempt, &growth) {
                 Ok(Step::Idle)
             } else if waited {
                 Ok(self.end(growth.state))
@@ -110,12 +110,6 @@ impl Reader {
             return Ok(Step::Data(String::new()));
         }
         Ok(self.nothing_more(growth.state))
-    }
-
-    /// Whether an attempt that is not there yet may be waited for.
-    fn may_come(&self, growth: &Growth) -> bool {
-        let latest = growth.attempts.last().map_or(0, |log| log.attempt);
-        self.selection.follow && !growth.state.is_terminal() && self.attempt.is_some_and(|wanted| wanted > latest)
     }
 
     fn nothing_more(&self, state: State) -> Step {
@@ -160,7 +154,9 @@ impl Reader {
             if segment.seq != self.next_seq && !over {
                 break;
             }
-            self.next_seq = segment.seq + 1;
+            // None comes after the last number there is.
+            let Some(next_seq) = segment.seq.checked_add(1) else { break };
+            self.next_seq = next_seq;
             line += segment.lines.max(0) as u64;
             if line <= self.skip.below {
                 self.next_line = line;
@@ -203,6 +199,12 @@ impl Reader {
     }
 }
 
+/// Whether an attempt that is not there yet may be waited for.
+fn may_come(attempt: i32, growth: &Growth) -> bool {
+    let latest = growth.attempts.last().map_or(0, |log| log.attempt);
+    !growth.state.is_terminal() && attempt > latest && attempt <= growth.max_attempts
+}
+
 impl Feed for Reader {
     async fn next(&mut self) -> Result<Step, Problem> {
         let Some((attempt, segment)) = self.attempt.zip(self.pending.front().copied()) else {
@@ -217,5 +219,25 @@ impl Feed for Reader {
         self.next_line += segment.lines.max(0) as u64;
         let Selection { filter, format, .. } = &self.selection;
         Ok(Step::Data(lines::render(&content, attempt, filter, &mut self.skip, *format)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roadstead_backend::store::follow::AttemptLog;
+
+    #[test]
+    fn only_an_attempt_that_can_exist_is_waited_for() {
+        let growth = |state, attempts: i32| Growth {
+            state,
+            max_attempts: 3,
+            attempts: (1..=attempts)
+                .map(|attempt| AttemptLog { attempt, started: true, finished: false, last_seq: None })
+                .collect(),
+        };
+        assert!(may_come(1, &growth(State::Queued, 0)) && may_come(3, &growth(State::Running, 1)));
+        assert!(!may_come(4, &growth(State::Running, 1)), "no execution has more attempts than it may");
+        assert!(!may_come(1, &growth(State::Running, 2)) && !may_come(3, &growth(State::Failed, 1)));
     }
 }

@@ -1,7 +1,8 @@
 //! Answers that grow: what there is is sent at once, what comes is sent when it comes, until the feed has ended.
 //!
-//! Pulled by the connection, so a slow reader holds back its own feed only, and one that went away ends it. The first step is taken before the answer
-//! begins, so that its failure is a problem document. A feed that fails later breaks the connection off: a whole answer always is one.
+//! A feed runs beside its connection, a step ahead of it at most: a slow reader holds back its own feed only, one that went away ends it, and so does one
+//! that stays and takes nothing. The first step is taken before the answer begins, so that its failure is a problem document. A feed that fails later breaks
+//! the connection off: a whole answer always is one.
 
 use super::sse;
 use crate::changes::Watch;
@@ -11,22 +12,26 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use roadstead_domain::ids::ExecutionId;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often a feed looks by itself: another replica's changes don't wake it, and a log is to be live within a second.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// Readers that wait or follow at once, in this process.
-const MAX_STREAMS: usize = 4_000;
+/// Readers that wait or follow at once, in this process. Each is a query every [`LOOK_INTERVAL`].
+const MAX_STREAMS: usize = 1_000;
 /// Of one tenant, so that no tenant takes all.
-const MAX_STREAMS_OF_TENANT: usize = 1_000;
+const MAX_STREAMS_OF_TENANT: usize = 500;
+/// For a reader to take the next piece: the connection asks for one when there is room for it, and for none from a reader that doesn't read.
+const TAKE_TIMEOUT: Duration = Duration::from_mins(5);
+/// So small that a reader which is only slow takes one in time.
+const MAX_PIECE_BYTES: usize = 64 << 10;
 const MAX_TENANTS: u64 = 10_000;
 
 /// Permits for readers that stay. Cloning shares them.
@@ -123,7 +128,7 @@ pub async fn respond(
         ended: false,
         _permit: permit,
     };
-    Ok(response.streaming(stream::unfold(live, |mut live| async move { Some((live.next().await?, live)) })))
+    Ok(response.streaming(body(live)))
 }
 
 /// Why an answer ends before its end. The HTTP layer logs it, by its `Debug`, and nobody else does.
@@ -134,6 +139,50 @@ struct BrokenOff(Problem);
 impl fmt::Debug for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.0, self.0.cause().unwrap_or("no cause"))
+    }
+}
+
+/// `None`: that was all of it.
+type Piece = Option<Result<Bytes, BrokenOff>>;
+
+/// What the connection asks for its pieces.
+fn body(live: Live<impl Feed>) -> impl Stream<Item = Result<Bytes, BrokenOff>> {
+    let (pieces, arriving) = mpsc::channel(1);
+    actix_web::rt::spawn(run(live, pieces));
+    stream::unfold(Some(arriving), async |arriving| {
+        let mut arriving = arriving?;
+        match arriving.recv().await {
+            Some(Some(piece)) => Some((piece, Some(arriving))),
+            Some(None) => None,
+            None => {
+                let given_up = Problem::new(Kind::Unavailable, "the feed was given up, as its reader took nothing");
+                Some((Err(BrokenOff(given_up)), None))
+            }
+        }
+    })
+}
+
+/// Returns, and with that gives the permit back, at the end or when nobody takes the pieces.
+async fn run(mut live: Live<impl Feed>, pieces: mpsc::Sender<Piece>) {
+    loop {
+        let next = tokio::select! {
+            next = live.next() => next,
+            () = pieces.closed() => return,
+        };
+        let (mut text, last) = match next {
+            Some(Ok(text)) => (text, None),
+            last => (Bytes::new(), Some(last)),
+        };
+        while !text.is_empty() {
+            let piece = text.split_to(text.len().min(MAX_PIECE_BYTES));
+            if pieces.send_timeout(Some(Ok(piece)), TAKE_TIMEOUT).await.is_err() {
+                return;
+            }
+        }
+        if let Some(last) = last {
+            let _ = pieces.send_timeout(last, TAKE_TIMEOUT).await;
+            return;
+        }
     }
 }
 
@@ -192,6 +241,69 @@ pub fn last_event_id<T>(request: &HttpRequest, parse: impl Fn(&str) -> Option<T>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changes::Changes;
+    use futures_util::StreamExt;
+    use tokio::time::{pause, sleep};
+
+    /// So many steps, and the end.
+    struct Steps(usize, usize);
+
+    impl Feed for Steps {
+        async fn next(&mut self) -> Result<Step, Problem> {
+            let Some(left) = self.0.checked_sub(1) else { return Ok(Step::End("end".to_owned())) };
+            self.0 = left;
+            Ok(Step::Data("x".repeat(self.1)))
+        }
+    }
+
+    fn live(streams: &Streams, feed: Steps) -> Live<Steps> {
+        Live {
+            feed,
+            next: None,
+            watch: Changes::default().watch(ExecutionId::new()),
+            stopping: CancellationToken::new(),
+            is_sse: false,
+            sent_at: Instant::now(),
+            ended: false,
+            _permit: streams.enter("a").unwrap(),
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_reader_that_takes_nothing_is_given_up_and_told_so() {
+        pause();
+        let streams = Streams::default();
+        let mut pieces = Box::pin(body(live(&streams, Steps(usize::MAX, 1))));
+        assert!(pieces.next().await.unwrap().is_ok());
+        sleep(TAKE_TIMEOUT * 9 / 10).await;
+        assert_eq!(streams.all.available_permits(), MAX_STREAMS - 1);
+        sleep(TAKE_TIMEOUT).await;
+        assert_eq!(streams.all.available_permits(), MAX_STREAMS);
+        let rest: Vec<_> = pieces.collect().await;
+        assert!(rest.last().unwrap().is_err(), "it is no whole answer");
+    }
+
+    #[actix_web::test]
+    async fn a_reader_that_is_only_slow_gets_it_all() {
+        pause();
+        let streams = Streams::default();
+        let slow = body(live(&streams, Steps(3, 3 * MAX_PIECE_BYTES))).then(async |piece| {
+            sleep(TAKE_TIMEOUT * 9 / 10).await;
+            piece.unwrap().len()
+        });
+        let sizes: Vec<usize> = slow.collect().await;
+        assert_eq!(sizes, [vec![MAX_PIECE_BYTES; 9], vec!["end".len()]].concat());
+        assert_eq!(streams.all.available_permits(), MAX_STREAMS);
+    }
+
+    #[actix_web::test]
+    async fn a_reader_that_went_away_ends_its_feed() {
+        let streams = Streams::default();
+        drop(body(live(&streams, Steps(usize::MAX, 1))));
+        while streams.all.available_permits() < MAX_STREAMS {
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[test]
     fn one_tenants_readers_leave_room_for_anothers() {

@@ -62,8 +62,7 @@ impl Params {
     /// A duration as in `30s`, `500ms`, `1m` or plain seconds, up to `max`.
     pub fn duration(&mut self, name: &'static str, max: Duration) -> Option<Duration> {
         let text = self.one(name)?;
-        let plain = text.parse().map(Duration::from_secs).ok();
-        let duration = plain.or_else(|| humantime::parse_duration(&text).ok()).filter(|duration| *duration <= max);
+        let duration = roadstead_domain::duration::parse(&text).filter(|duration| *duration <= max);
         if duration.is_none() {
             self.error(name, format!("must be a duration as in `30s`, of {} s at most", max.as_secs()));
         }
@@ -97,6 +96,9 @@ impl Params {
     /// Reports every parameter that nobody took.
     pub fn finish<T>(mut self, value: T) -> Result<T, Problem> {
         for (name, _) in std::mem::take(&mut self.pairs) {
+            if self.errors.is_full() {
+                break;
+            }
             let known = match nearest(&name, &self.known) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None if self.known.is_empty() => "this route takes none".to_owned(),
@@ -150,7 +152,14 @@ mod tests {
         assert_eq!(read("wait=30s"), Some(Some(Duration::from_secs(30))));
         assert_eq!(read("wait=1m"), Some(Some(Duration::from_secs(60))));
         assert_eq!(read("wait=5"), Some(Some(Duration::from_secs(5))));
-        for refused in ["wait=61s", "wait=-1", "wait=soon", "wait=99999999999999999999", "wait=1h"] {
+        for refused in [
+            "wait=61s",
+            "wait=-1",
+            "wait=soon",
+            "wait=99999999999999999999",
+            "wait=1h",
+            "wait=18446744073709551615s1000000000ns",
+        ] {
             assert_eq!(read(refused), None, "{refused}");
         }
     }

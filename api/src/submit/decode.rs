@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 pub const MAX_LABELS: usize = 64;
+const NANOSECONDS: u32 = 1_000_000_000;
 const MAX_LABEL_KEY_CHARS: usize = 63;
 const MAX_LABEL_VALUE_CHARS: usize = 256;
 
@@ -121,9 +122,9 @@ pub fn version_number(text: &str) -> Option<i32> {
 
 fn run_at(fields: &mut Fields<'_>) -> Option<DateTime<Utc>> {
     let text = fields.string("run_at")?;
-    // What is answered in UTC has to have a year of four digits, too.
+    // What is answered in UTC has to have a year of four digits, too. Second 60 would be answered as the next one.
     let parsed = DateTime::parse_from_rfc3339(&text).ok().map(|at| at.with_timezone(&Utc));
-    let parsed = parsed.filter(|at| (0..=9999).contains(&at.year()));
+    let parsed = parsed.filter(|at| (0..=9999).contains(&at.year()) && at.timestamp_subsec_nanos() < NANOSECONDS);
     if parsed.is_none() {
         fields.error("run_at", "must be a time after RFC 3339, as in `2030-01-31T08:00:00Z`");
     }

@@ -3,7 +3,7 @@
 //! Invariant: a member that stands there twice is refused, never quietly the last one.
 
 use roadstead_domain::decode::Errors;
-use roadstead_domain::document::{Place, TWICE, reader};
+use roadstead_domain::document::{Ledger, Place, TWICE};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -26,7 +26,7 @@ impl<'a> Members<'a> {
     /// The members of an object that stands at `at`. The text must have passed [`roadstead_domain::json::scan`].
     pub fn of(text: &'a str, at: &str, errors: &mut Errors) -> serde_json::Result<Self> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let members = Reader { place: Place::of(at), errors }.deserialize(&mut deserializer)?;
+        let members = Reader { place: Place::of(at), ledger: Ledger::new(errors) }.deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(members)
     }
@@ -34,7 +34,7 @@ impl<'a> Members<'a> {
 
 struct Reader<'r> {
     place: Place<'r>,
-    errors: &'r mut Errors,
+    ledger: Ledger<'r>,
 }
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
@@ -52,7 +52,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Members<'de>, A::Error> {
         let mut members = Members::default();
         while let Some(name) = map.next_key::<String>()? {
             let place = self.place.member(&name);
@@ -60,12 +60,12 @@ impl<'de> Visitor<'de> for Reader<'_> {
                 INPUT => members.input.replace(raw(&mut map)?).is_some(),
                 SPEC => members.spec.replace(raw(&mut map)?).is_some(),
                 _ => {
-                    let value = map.next_value_seed(reader(&place, self.errors))?;
+                    let value = map.next_value_seed(self.ledger.reader(&place))?;
                     members.others.insert(name.clone(), value).is_some()
                 }
             };
             if known_already {
-                self.errors.push(place.pointer(), TWICE);
+                self.ledger.mistake(&place, TWICE);
             }
         }
         Ok(members)

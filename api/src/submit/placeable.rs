@@ -5,7 +5,7 @@
 use crate::workflow_cache::CachedVersion;
 use roadstead_backend::config::KubernetesConfig;
 use roadstead_domain::decode::FieldError;
-use roadstead_domain::workflow::quantity::excess;
+use roadstead_domain::workflow::quantity::{excess, zeros};
 use roadstead_domain::workflow::{Resources, Workflow};
 
 /// What stands against a definition that was sent, at `at` of the body.
@@ -32,6 +32,9 @@ fn objections(has_image: bool, resources: &Resources, kubernetes: Option<&Kubern
         let detail = "is missing: workflows run in containers here, and there is no image for those that name none";
         objections.push(("image".to_owned(), detail.to_owned()));
     }
+    // Only of what was stored when it was still accepted.
+    let none = zeros(resources).into_iter();
+    objections.extend(none.map(|name| (format!("resources/{name}"), "is zero, which is no limit".to_owned())));
     let more = excess(resources, &kubernetes.max_resources);
     objections.extend(more.into_iter().map(|(name, most)| {
         let detail = format!("is more than an attempt may have here, which is {most}");
@@ -49,7 +52,7 @@ mod tests {
     use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
     use actix_web::web;
     use roadstead_backend::config::{ApiConfig, Reader};
-    use roadstead_backend::store::{database, tenants};
+    use roadstead_backend::store::{database, tenants, workflows};
     use serde_json::{Value, json};
     use std::sync::Arc;
 
@@ -212,6 +215,19 @@ mod tests {
             assert_eq!((status, execution["state"].as_str()), (202, Some("queued")), "{execution}");
             assert!(retry.contains(execution["retry_of"].as_str().unwrap()));
         }
+    }
+
+    #[actix_web::test]
+    async fn a_stored_limit_of_zero_is_refused_for_what_it_is() {
+        let app = api(&[CLUSTER, &[("WORKFLOW_IMAGE", "busybox")]].concat()).await;
+        // Stored when it was still accepted.
+        let stored = definition(&json!({"resources": {"cpu": "0", "memory": "512Mi"}})).to_string();
+        workflows::put(&mut app.database.get().await.unwrap(), DEV_TENANT, "none", b"1", &stored).await.unwrap();
+        let service = serve!(app);
+        let (status, problem) = post!(service, "/v1/executions", &json!({"workflow": "none"}));
+        assert_eq!((status, pointers(&problem)), (400, vec!["/workflow"]), "{problem}");
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        assert_eq!(detail, "the definition of `none@1` can't run here: its resources/cpu is zero, which is no limit");
     }
 
     #[actix_web::test]

@@ -14,12 +14,12 @@ use super::{
     MAX_BUFFERED_BYTES, MAX_INLINE_BYTES, MAX_OTHERS_BYTES, input_too_large, made, record, traceparent, undecided,
 };
 use crate::auth::Principal;
-use crate::json_body::{self, announced_length, broken, too_large};
+use crate::json_body::{self, Arriving, announced_length, too_large};
 use crate::problem::Problem;
 use crate::state::App;
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, stream};
 use roadstead_backend::objects::{Objects, ObjectsError};
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::IdempotencyKey;
@@ -48,16 +48,16 @@ pub async fn begin(request: &HttpRequest, body: &mut web::Payload, max_input_byt
     if announced > max_bytes {
         return Err(too_large(max_bytes));
     }
-    let Some(first) = body.next().await else { return Ok(Begun::Whole(Bytes::new())) };
-    let first = first.map_err(|error| broken(&error))?;
+    let mut pieces = Arriving::new(body);
+    let Some(first) = pieces.next().await? else { return Ok(Begun::Whole(Bytes::new())) };
     // The common case: one piece, nothing copied.
     if first.len() as u64 == announced {
         return Ok(Begun::Whole(first));
     }
     let mut head = BytesMut::from(&first[..]);
     while head.len() <= MAX_BUFFERED_BYTES {
-        match body.next().await {
-            Some(piece) => head.extend_from_slice(&piece.map_err(|error| broken(&error))?),
+        match pieces.next().await? {
+            Some(piece) => head.extend_from_slice(&piece),
             None => return Ok(Begun::Whole(head.freeze())),
         }
     }
@@ -101,7 +101,7 @@ struct Taken {
 
 async fn take(
     head: Bytes,
-    body: web::Payload,
+    mut body: web::Payload,
     mut sink: Sink,
     with_fingerprint: bool,
     max_input_bytes: u64,
@@ -111,9 +111,9 @@ async fn take(
     let mut splitter = Splitter::new(MAX_OTHERS_BYTES);
     let mut hash = with_fingerprint.then(Sha256::new);
     let mut arrived = 0;
-    let mut pieces = stream::iter([Ok(head)]).chain(body);
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| broken(&error))?;
+    let mut pieces = Arriving::new(&mut body);
+    let mut next = Some(head);
+    while let Some(piece) = next {
         arrived += piece.len() as u64;
         if arrived > max_bytes {
             return Err(too_large(max_bytes));
@@ -125,6 +125,7 @@ async fn take(
         for range in splitter.feed(&piece)? {
             sink.push(piece.slice(range)).await?;
         }
+        next = pieces.next().await?;
     }
     let (others, had_input) = splitter.finish()?;
     let (row, payload) = sink.finish(had_input).await?;
@@ -222,4 +223,44 @@ fn content(arriving: mpsc::Receiver<Option<Bytes>>) -> impl Stream<Item = io::Re
             None => Some((Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the request ended early")), None)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json_body::tests::payload;
+    use crate::problem::Kind;
+    use futures_util::StreamExt;
+    use roadstead_backend::config::{ApiConfig, Reader};
+
+    fn silent_after(piece: &'static [u8]) -> impl Stream<Item = &'static [u8]> {
+        stream::iter([piece]).chain(stream::pending())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_falls_silent_is_not_waited_for_at_the_beginning() {
+        let (request, mut body) = payload(silent_after(b"{")).await;
+        let refusal = begin(&request, &mut body, 1 << 20).await.err().unwrap();
+        assert_eq!(refusal.kind(), Kind::RequestTimeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_falls_silent_is_not_waited_for_amid_its_input() {
+        let variables = [
+            ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+            ("REDIS_URL", "redis://127.0.0.1:1"),
+            ("S3_ENDPOINT", "http://127.0.0.1:1"),
+            ("S3_ACCESS_KEY_ID", "nobody"),
+            ("S3_SECRET_ACCESS_KEY", "nothing"),
+            ("META_BUCKET_NAME", "meta"),
+            ("CONTENT_BUCKET_NAME", "content"),
+        ];
+        let mut reader = Reader::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let config = ApiConfig::read(&mut reader);
+        let objects = Objects::new(&reader.finish(config).unwrap().objects).unwrap();
+        let sink = Sink::new(&objects, "t", ExecutionId::new(), 1 << 20);
+        let (_, body) = payload(silent_after(b"1,")).await;
+        let refusal = take(Bytes::from_static(b"{\"input\":["), body, sink, false, 1 << 20).await.err().unwrap();
+        assert_eq!(refusal.kind(), Kind::RequestTimeout);
+    }
 }

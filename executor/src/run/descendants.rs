@@ -54,13 +54,14 @@ fn of_parent(parents: &HashMap<Pid, Pid>, pid: Pid) -> Vec<Pid> {
 /// The parent of every process.
 fn parents() -> HashMap<Pid, Pid> {
     let Ok(processes) = fs::read_dir("/proc") else { return HashMap::new() };
-    let parent = |name: &str| {
-        let stat = fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
-        // The name in parentheses may hold anything, parentheses too.
-        let (_, after_name) = stat.rsplit_once(')')?;
-        Some((parse(name)?, parse(after_name.split_ascii_whitespace().nth(1)?)?))
-    };
+    let parent = |name: &str| Some((parse(name)?, parent_in(&fs::read(format!("/proc/{name}/stat")).ok()?)?));
     processes.filter_map(|entry| parent(entry.ok()?.file_name().to_str()?)).collect()
+}
+
+/// The name in parentheses may hold anything: parentheses, bytes that are no text.
+fn parent_in(stat: &[u8]) -> Option<Pid> {
+    let behind_name = stat.rsplit(|byte| *byte == b')').next()?;
+    parse(str::from_utf8(behind_name).ok()?.split_ascii_whitespace().nth(1)?)
 }
 
 fn parse(text: &str) -> Option<Pid> {
@@ -74,9 +75,15 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
+    fn a_parent_is_found_behind_any_name() {
+        assert_eq!(parent_in(b"7 (a) R 1 (\xff) S 42 7 7 0"), Pid::from_raw(42));
+        assert_eq!(parent_in(b"nonsense"), None);
+    }
+
+    #[test]
     fn both_ways_to_ask_the_kernel_give_the_same_tree() {
         let mut shell = Command::new("sh")
-            .args(["-c", "sh -c 'sleep 60 & echo up; wait' & wait"])
+            .args(["-c", "sh -c 'printf \\377 > /proc/$$/comm; sleep 60 & echo up; wait' & wait"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

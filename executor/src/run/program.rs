@@ -7,6 +7,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Names, paths and the search path are the step's, and every step's message is kept.
+const MAX_MESSAGE_CHARS: usize = 500;
+
 /// Finds the file as `execvp` would, but never falls back to a shell. A name with a slash is relative to `work`.
 pub fn find(program: &str, work: &Path, search_path: &OsStr) -> Result<PathBuf, End> {
     if program.contains('/') {
@@ -42,7 +45,7 @@ pub fn refused(program: &str, path: &Path, error: &io::Error) -> End {
         Some(Errno::TOOBIG) => "its arguments and environment are too long".to_owned(),
         Some(Errno::AGAIN | Errno::NOMEM | Errno::NFILE | Errno::MFILE) => {
             let message = format!("`{program}` could not be started now: {error}");
-            return End::NotStarted { message, hopeless: false };
+            return End::NotStarted { message: cut(message), hopeless: false };
         }
         _ => error.to_string(),
     };
@@ -50,7 +53,15 @@ pub fn refused(program: &str, path: &Path, error: &io::Error) -> End {
 }
 
 fn hopeless(message: String) -> End {
-    End::NotStarted { message, hopeless: true }
+    End::NotStarted { message: cut(message), hopeless: true }
+}
+
+fn cut(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        message.truncate(end);
+        message.push_str(" …");
+    }
+    message
 }
 
 #[cfg(test)]
@@ -80,6 +91,19 @@ mod tests {
         // For root, too, a file that nobody may execute is not executable.
         let error = message(found("run", work.path().to_str().unwrap()).unwrap_err());
         assert!(error.contains("/run` is not executable"), "{error}");
+    }
+
+    #[test]
+    fn a_message_is_bounded_whatever_it_quotes() {
+        let work = tempfile::tempdir().unwrap();
+        let long = "ä".repeat(10_000);
+        for end in [
+            find("nonesuch", work.path(), OsStr::new(&long)).unwrap_err(),
+            find(&format!("./{long}"), work.path(), OsStr::new("")).unwrap_err(),
+            refused(&long, Path::new(&long), &Errno::AGAIN.into()),
+        ] {
+            assert!(message(end).chars().count() <= MAX_MESSAGE_CHARS + 2);
+        }
     }
 
     #[test]

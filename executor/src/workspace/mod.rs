@@ -2,15 +2,17 @@
 //!
 //! `work/` is the steps' current folder, `artifacts/` what they leave to be kept; the log spool lies beside them, where no step is pointed to.
 
+mod remove;
 mod spare;
 
+use remove::remove_all;
 use roadstead_domain::ids::AttemptId;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -87,35 +89,8 @@ impl Workspace {
     }
 }
 
-fn make_private(folder: &Path) -> io::Result<()> {
+pub fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(folder)
-}
-
-/// Removes everything, also what steps made hard to remove.
-fn remove_all(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(root)?;
-            fs::remove_dir_all(root)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(root),
-        result => result,
-    }
-}
-
-/// Gives the owner all rights on every folder, without following a link. Without recursion: steps choose the depth.
-fn open_up(root: &Path) -> io::Result<()> {
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Writes a step's file below `folder`. Folders on the way are made; a link on the way is refused, because another step may have
@@ -147,7 +122,8 @@ fn open_folder(at: impl std::os::fd::AsFd, name: impl rustix::path::Arg) -> rust
 mod tests {
     use super::*;
     use roadstead_domain::ids::ExecutionId;
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn workspace(under: &Path) -> Workspace {
         Workspace::create(under, AttemptId { execution_id: ExecutionId::new(), attempt: 1 }).unwrap()
@@ -171,8 +147,6 @@ mod tests {
         fs::write(stubborn.join("file"), "x").unwrap();
         symlink(under.path(), workspace.work.join("link")).unwrap();
         fs::set_permissions(&stubborn, Permissions::from_mode(0o000)).unwrap();
-        open_up(&workspace.root).unwrap();
-        assert_eq!(mode(&stubborn), 0o700, "what root needn't open, others must");
         workspace.retire().unwrap();
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
         assert!(under.path().exists(), "a link is removed, not followed");

@@ -20,7 +20,7 @@ const MAX_ERRORS: usize = 32;
 
 impl Errors {
     pub fn push(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        if self.0.len() < MAX_ERRORS {
+        if !self.is_full() {
             self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
         }
     }
@@ -30,6 +30,11 @@ impl Errors {
         for FieldError { pointer, detail } in found {
             self.push([at, pointer].concat(), detail.as_str());
         }
+    }
+
+    /// Whether one more would not be kept: what takes work to say need not be said.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= MAX_ERRORS
     }
 
     pub fn is_empty(&self) -> bool {
@@ -184,6 +189,9 @@ impl<'e> Fields<'e> {
     /// Reports every field that nobody took.
     pub fn finish(self) {
         for name in self.map.keys() {
+            if self.errors.is_full() {
+                return;
+            }
             if !self.known.contains(&name.as_str()) {
                 self.errors.push(pointer(&self.at, name), unknown_field(name, &self.known));
             }

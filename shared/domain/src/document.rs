@@ -10,17 +10,30 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// Reads JSON that stands at `at` in its document. An error: it is not JSON, or nested deeper than [`MAX_DEPTH`].
+/// What a document may come to in memory, about: a small object in JSON takes a hundred times its text, an alias in YAML any number of times.
+const MAX_BYTES: usize = 16 << 20;
+const OBJECT_BYTES: usize = 640;
+const VALUE_BYTES: usize = 32;
+
+/// Reads JSON that stands at `at` in its document. An error: it is not JSON, or more than a document may be.
 pub fn from_json(text: &str, at: &str, errors: &mut Errors) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = reader(&Place::of(at), errors).deserialize(&mut deserializer)?;
+    let value = Ledger::new(errors).reader(&Place::of(at)).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
-/// The same of YAML.
-pub fn from_yaml(text: &str, at: &str, errors: &mut Errors) -> serde_yaml_ng::Result<Value> {
-    reader(&Place::of(at), errors).deserialize(serde_yaml_ng::Deserializer::from_str(text))
+/// The same of YAML: 1.2's words for true and false, and aliases and flow collections within bounds. An error is a sentence.
+pub fn from_yaml(text: &str, at: &str, errors: &mut Errors) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { flow_nesting_limit: MAX_DEPTH, max_depth: MAX_DEPTH },
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        Ledger::new(errors).reader(&Place::of(at)).deserialize(deserializer)
+    })
+    .map_err(|error| error.to_string())
 }
 
 /// Where a value stands: its pointer is only made when something is wrong there.
@@ -64,37 +77,63 @@ impl<'p> Place<'p> {
     }
 }
 
-/// Reads the value at `place`, from any deserializer; mistakes go to `errors`.
-pub fn reader<'r>(place: &'r Place<'r>, errors: &'r mut Errors) -> Reader<'r> {
-    Reader { place, errors }
-}
-
+/// What was found in a document so far: mistakes, and how much it comes to.
 #[derive(Debug)]
-pub struct Reader<'r> {
-    place: &'r Place<'r>,
-    errors: &'r mut Errors,
+pub struct Ledger<'e> {
+    errors: &'e mut Errors,
+    left_bytes: usize,
 }
 
 /// What is said of a member that stands there again.
 pub const TWICE: &str = "stands there more than once";
 
-impl Reader<'_> {
-    fn text(self, text: String) -> Value {
-        if text.contains('\0') {
-            self.errors.push(self.place.pointer(), "holds the character U+0000, which is not accepted in any string");
-        }
-        Value::String(text)
+impl<'e> Ledger<'e> {
+    pub fn new(errors: &'e mut Errors) -> Self {
+        Self { errors, left_bytes: MAX_BYTES }
     }
 
-    fn check_depth<E: Error>(&self) -> Result<(), E> {
-        if self.place.depth < MAX_DEPTH {
-            return Ok(());
+    /// Reads the value at `place`, from any deserializer.
+    pub fn reader<'r>(&'r mut self, place: &'r Place<'r>) -> Reader<'r, 'e> {
+        Reader { place, ledger: self }
+    }
+
+    pub fn mistake(&mut self, place: &Place<'_>, detail: &str) {
+        if !self.errors.is_full() {
+            self.errors.push(place.pointer(), detail);
         }
-        Err(E::custom(format_args!("arrays and objects may be nested {MAX_DEPTH} deep")))
+    }
+
+    fn spend<E: Error>(&mut self, bytes: usize) -> Result<(), E> {
+        let left = self.left_bytes.checked_sub(bytes);
+        self.left_bytes = left.ok_or_else(|| E::custom("more than a document may hold"))?;
+        Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+#[derive(Debug)]
+pub struct Reader<'r, 'e> {
+    place: &'r Place<'r>,
+    ledger: &'r mut Ledger<'e>,
+}
+
+impl Reader<'_, '_> {
+    fn text<E: Error>(self, text: String) -> Result<Value, E> {
+        self.ledger.spend(VALUE_BYTES + text.len())?;
+        if text.contains('\0') {
+            self.ledger.mistake(self.place, "holds the character U+0000, which is not accepted in any string");
+        }
+        Ok(Value::String(text))
+    }
+
+    fn enter<E: Error>(&mut self, bytes: usize) -> Result<(), E> {
+        if self.place.depth >= MAX_DEPTH {
+            return Err(E::custom(format_args!("arrays and objects may be nested {MAX_DEPTH} deep")));
+        }
+        self.ledger.spend(bytes)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -102,73 +141,79 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for Reader<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value that JSON has")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        self.ledger.spend(VALUE_BYTES)?;
         Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        self.ledger.spend(VALUE_BYTES)?;
         Ok(Value::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        self.ledger.spend(VALUE_BYTES)?;
         Ok(Value::Number(value.into()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.ledger.spend(VALUE_BYTES)?;
         let number = Number::from_f64(value);
         if number.is_none() {
-            self.errors.push(self.place.pointer(), format!("is {value}, which is no number in JSON"));
+            self.ledger.mistake(self.place, "is no number that JSON has");
         }
         Ok(number.map_or(Value::Null, Value::Number))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(self.text(value.to_owned()))
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.text(value.to_owned())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(self.text(value))
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        self.text(value)
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        self.ledger.spend(VALUE_BYTES)?;
         Ok(Value::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        self.visit_unit()
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         self.deserialize(deserializer)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        self.check_depth()?;
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
+        self.enter(VALUE_BYTES)?;
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(reader(&self.place.item(items.len()), self.errors))? {
+        while let Some(item) = seq.next_element_seed(self.ledger.reader(&self.place.item(items.len())))? {
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        self.check_depth()?;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
+        self.enter(OBJECT_BYTES)?;
         let mut members = Map::new();
         while let Some(name) = map.next_key_seed(Name)? {
+            self.ledger.spend(VALUE_BYTES + name.len())?;
             let place = self.place.member(&name);
-            let value = map.next_value_seed(reader(&place, self.errors))?;
+            let value = map.next_value_seed(self.ledger.reader(&place))?;
             if name.contains('\0') {
-                self.errors.push(self.place.pointer(), "has a member with the character U+0000 in its name");
+                self.ledger.mistake(self.place, "has a member with the character U+0000 in its name");
             }
             if members.contains_key(&name) {
-                self.errors.push(place.pointer(), TWICE);
+                self.ledger.mistake(&place, TWICE);
             }
             members.insert(name, value);
         }
@@ -214,6 +259,10 @@ mod tests {
         assert_eq!(json(text), (json!({"a": [1, -2, 1.5, true, null, "é\n"], "b": {"c": {}}}), vec![]));
         assert_eq!(yaml(text).0, json(text).0);
         assert_eq!(yaml("a: ~\nb: {c: 1}\n1: x"), (json!({"a": null, "b": {"c": 1}, "1": "x"}), vec![]));
+        let words = "a: yes\nb: True\nc: 0o17\nd: \"1\"\ne: 12:30\nf: |\n  x\n  y\ng: 500m\nh: 1.5";
+        let expected =
+            json!({"a": "yes", "b": true, "c": 15, "d": "1", "e": "12:30", "f": "x\ny\n", "g": "500m", "h": 1.5});
+        assert_eq!(yaml(words).0, expected);
     }
 
     #[test]
@@ -222,7 +271,8 @@ mod tests {
             json(r#"{"a":[{"x/y":1,"x/y":2}],"a":3}"#).1,
             [("/spec/a/0/x~1y".to_owned(), TWICE.to_owned()), ("/spec/a".to_owned(), TWICE.to_owned())]
         );
-        assert_eq!(yaml("steps: []\nb: 1\nsteps: []\n").1, [("/steps".to_owned(), TWICE.to_owned())]);
+        let twice = from_yaml("steps: []\nb: 1\nsteps: []\n", "", &mut Errors::default()).unwrap_err();
+        assert!(twice.contains("steps") && twice.contains("line 3"), "{twice}");
     }
 
     #[test]
@@ -239,7 +289,24 @@ mod tests {
         let pointers = |(_, told): (Value, Vec<(String, String)>)| told.into_iter().map(|t| t.0).collect::<Vec<_>>();
         assert_eq!(pointers(json(r#"{"a":"\u0000"}"#)), ["/spec/a"]);
         assert_eq!(pointers(json(r#"{"a\u0000b":1}"#)), ["/spec"]);
-        assert_eq!(pointers(yaml("a: .inf\nb: [.nan]\nc: \"\\0\"")), ["/a", "/b/0", "/c"]);
+        assert_eq!(pointers(yaml("c: \"\\0\"")), ["/c"]);
+        for text in ["a: .inf", "a: [.nan]", "a: 1e999"] {
+            assert!(from_yaml(text, "", &mut Errors::default()).is_err(), "{text}");
+        }
+    }
+
+    /// What one text makes of a hundred, and what takes a parser the square of its length.
+    #[test]
+    fn what_multiplies_is_refused_soon() {
+        let objects = format!("[{}0]", "{\"\":0},".repeat(100_000));
+        assert!(from_json(&objects, "", &mut Errors::default()).unwrap_err().is_data());
+        let text = format!("a: &a \"{}\"\nb: [{}]", "x".repeat(100_000), vec!["*a"; 1_000].join(","));
+        assert!(from_yaml(&text, "", &mut Errors::default()).is_err());
+        let many = format!("a: &a [{}]\nb: [{}]", vec!["1"; 3_000].join(","), vec!["*a"; 4_000].join(","));
+        assert!(from_yaml(&many, "", &mut Errors::default()).is_err());
+        for open in ["a: ".to_owned() + &"[".repeat(1 << 20), "a: ".to_owned() + &"[ \"]\", ".repeat(1 << 18)] {
+            assert!(from_yaml(&open, "", &mut Errors::default()).is_err());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod attempt;
 pub mod decode;
 pub mod document;
+pub mod duration;
 pub mod execution;
 pub mod ids;
 pub mod json;

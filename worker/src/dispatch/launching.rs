@@ -9,7 +9,7 @@ use metrics::{counter, histogram};
 use roadstead_backend::secrets;
 use roadstead_backend::store::launch::{self, Demand};
 use roadstead_backend::store::{Connection, StoreResult};
-use roadstead_backend::telemetry::metrics::{DISPATCH_LAG_SECONDS, LAUNCH_FAILURES_TOTAL, LAUNCH_SECONDS};
+use roadstead_backend::telemetry::metrics::{DISPATCH_LAG_SECONDS, LAUNCH_FAILURES_TOTAL, LAUNCH_SECONDS, UNKNOWN};
 use roadstead_domain::ids::ExecutionId;
 use slog::{debug, info, warn};
 use std::collections::HashMap;
@@ -180,12 +180,11 @@ pub async fn launch(worker: &Arc<Worker>, order: LaunchOrder, until: Instant) ->
             Launched::Failed
         }
         Err(LaunchError::Unknown(why)) => {
-            // What keeps it is told as the execution's reason, too.
-            if let Some(reason) = worker.launcher.explain(attempt) {
-                counter!(LAUNCH_FAILURES_TOTAL, "reason" => reason.code).increment(1);
+            // What keeps it is told as the execution's reason, and is a failure, counted once, if it lasts until the start deadline.
+            if worker.launcher.explain(attempt).is_some() {
                 info!(log, "it can't be launched now, so it is left to whoever takes it over"; "why" => why);
             } else {
-                counter!(LAUNCH_FAILURES_TOTAL, "reason" => "unknown").increment(1);
+                counter!(LAUNCH_FAILURES_TOTAL, "reason" => UNKNOWN).increment(1);
                 warn!(log, "whether it was launched is not known, so it is left to whoever takes it over"; "why" => why);
             }
             Launched::Left

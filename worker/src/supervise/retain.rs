@@ -6,6 +6,7 @@ use roadstead_backend::objects::{Store, layout};
 use roadstead_backend::store::{StoreResult, retain};
 use roadstead_domain::ids::ExecutionId;
 use slog::{info, warn};
+use std::collections::HashSet;
 
 const EXECUTIONS: i64 = 200;
 const KEYS: i64 = 5_000;
@@ -23,20 +24,24 @@ pub async fn retain(worker: &Worker) {
 
 async fn pass(worker: &Worker) -> StoreResult<usize> {
     let settings = &worker.settings;
-    let mut deleted = 0;
+    let (mut deleted, mut kept) = (0, HashSet::new());
     for _ in 0..MAX_BATCHES {
         let mut connection = worker.database.get().await?;
         let forgotten = retain::forget_keys(&mut connection, settings.idempotency_retention, KEYS).await?;
-        let outdated = retain::outdated(&mut connection, settings.retention, EXECUTIONS).await?;
+        // Those whose objects can't be deleted stay the oldest, and wait for the next pass: they must not hold up all others.
+        let limit = EXECUTIONS + kept.len() as i64;
+        let mut outdated = retain::outdated(&mut connection, settings.retention, limit).await?;
         drop(connection);
+        let more = forgotten == KEYS as usize || outdated.len() == limit as usize;
+        outdated.retain(|(_, id)| !kept.contains(id));
         let without_objects = delete_objects(worker, &outdated).await;
         if !without_objects.is_empty() {
             retain::delete(&mut *worker.database.get().await?, &without_objects).await?;
         }
         deleted += without_objects.len();
-        let more = forgotten == KEYS as usize || outdated.len() == EXECUTIONS as usize;
-        // Without this, executions whose objects can't be deleted would be tried again and again.
-        if !more || without_objects.len() < outdated.len() {
+        kept.extend(outdated.iter().filter(|execution| !without_objects.contains(execution)).map(|(_, id)| *id));
+        let is_store_away = without_objects.is_empty() && !outdated.is_empty() && worker.objects.ping().await.is_err();
+        if !more || is_store_away {
             break;
         }
     }
@@ -63,5 +68,114 @@ async fn delete_objects_of(worker: &Worker, tenant: &str, id: ExecutionId) -> bo
                   "execution_id" => %id, "error" => %error);
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::process::{ProcessLauncher, Surroundings};
+    use crate::worker::{Freed, Judged, Pulse, Settings};
+    use roadstead_backend::config::{LaunchTimes, ObjectsConfig, PostgresConfig, RedisConfig, Secret};
+    use roadstead_backend::dispatch::Dispatch;
+    use roadstead_backend::objects::Objects;
+    use roadstead_backend::store::{Database, database};
+    use slog::{Discard, Logger, o};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
+
+    /// An object store that holds nothing.
+    async fn empty_store() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte).await, Ok(1)) {
+                    head.push(byte[0]);
+                }
+                let list = "<ListBucketResult><Name>content</Name><Prefix/><IsTruncated>false</IsTruncated></ListBucketResult>";
+                let body = if head.starts_with(b"HEAD") { "" } else { list };
+                let length = body.len();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        endpoint
+    }
+
+    async fn worker() -> Worker {
+        let database = PostgresConfig {
+            url: Secret::new(roadstead_testkit::servers().await.new_database().await),
+            max_connections: 2,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+        };
+        database::migrate(&database).await.unwrap();
+        let log = Logger::root(Discard, o!());
+        let nowhere = "http://127.0.0.1:9".to_owned();
+        let surroundings = Surroundings {
+            executor: "/none".into(),
+            api_url: nowhere.clone(),
+            workspace_root: "/none".into(),
+            search_path: None,
+            certificates: None,
+        };
+        let objects = ObjectsConfig {
+            endpoint: empty_store().await,
+            public_endpoint: nowhere.clone(),
+            region: "us-east-1".to_owned(),
+            credentials: Some((Secret::new("id"), Secret::new("secret"))),
+            path_style: true,
+            meta_bucket: "meta".to_owned(),
+            content_bucket: "content".to_owned(),
+            create_buckets: false,
+            presign_expiry: Duration::from_secs(900),
+        };
+        Worker {
+            id: "one".to_owned(),
+            database: Database::new(&database),
+            dispatch: Dispatch::new(&RedisConfig { url: Secret::new("redis://127.0.0.1:9"), prefix: String::new() })
+                .unwrap(),
+            objects: Objects::new(&objects).unwrap(),
+            launcher: Arc::new(ProcessLauncher::new(surroundings, 1, log.clone())),
+            settings: Settings {
+                cap: 1,
+                launch: LaunchTimes { launch_lease: Duration::from_secs(15), start_timeout: Duration::from_secs(300) },
+                reconcile_interval: Duration::from_secs(30),
+                retention: Duration::from_secs(3_600),
+                idempotency_retention: Duration::from_secs(3_600),
+                shutdown_timeout: Duration::ZERO,
+            },
+            freed: Freed::default(),
+            judged: Judged::default(),
+            settling: TaskTracker::new(),
+            pulse: Pulse::default(),
+            log,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn executions_whose_objects_can_not_be_deleted_hold_up_no_other() {
+        let worker = worker().await;
+        // Of a tenant whose objects have no keys, and the oldest: a batch of nothing else.
+        let executions = |tenant: &str, number: i64, days: u32| {
+            format!(
+                "INSERT INTO executions (tenant, id, state, priority, max_attempts, enqueued, input_bytes, timeout_seconds, finished_at)
+                 SELECT '{tenant}', gen_random_uuid(), 'failed', 0, 1, false, 0, 1, now() - interval '{days} days'
+                 FROM generate_series(1, {number});"
+            )
+        };
+        let rows = executions("..", EXECUTIONS + 1, 3) + &executions("good", EXECUTIONS + 1, 2);
+        let mut connection = worker.database.get().await.unwrap();
+        diesel_async::SimpleAsyncConnection::batch_execute(&mut *connection, &rows).await.unwrap();
+        assert_eq!(pass(&worker).await.unwrap() as i64, EXECUTIONS + 1);
+        let age = worker.settings.retention;
+        let left = retain::outdated(&mut connection, age, 1_000).await.unwrap();
+        assert_eq!(left.len() as i64, EXECUTIONS + 1);
+        assert!(left.iter().all(|(tenant, _)| tenant == ".."));
     }
 }

@@ -15,6 +15,7 @@ use roadstead_backend::store::overdue::{self, Berthed, Late, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, live, settle_one};
 use roadstead_backend::store::{Connection, StoreResult};
 use roadstead_backend::telemetry::metrics::{EXECUTIONS_FINISHED_TOTAL, LAUNCH_FAILURES_TOTAL};
+use roadstead_domain::attempt::check::{self, Bounds};
 use roadstead_domain::attempt::protocol::Finish;
 use roadstead_domain::execution::{Reason, State};
 use roadstead_domain::ids::AttemptId;
@@ -281,13 +282,11 @@ async fn outcome(worker: &Worker, tenant: &str, attempt: AttemptId) -> Option<Fi
     loop {
         match worker.objects.get(Store::Content, &key, MAX_OUTCOME_BYTES).await {
             Ok(None) => return None,
-            Ok(Some(document)) => match serde_json::from_slice(&document) {
-                Ok(finish) => return Some(finish),
-                Err(error) => {
-                    warn!(log, "outcome.json is not as agreed"; "error" => %error);
-                    return None;
-                }
-            },
+            Ok(Some(document)) => {
+                return read(&document)
+                    .inspect_err(|error| warn!(log, "outcome.json is not as agreed"; "error" => error))
+                    .ok();
+            }
             Err(error @ ObjectsError::Unavailable(_)) if waited < OUTCOME_PATIENCE => {
                 if waited.is_zero() {
                     warn!(log, "outcome.json can't be read yet"; "error" => %error);
@@ -302,6 +301,15 @@ async fn outcome(worker: &Worker, tenant: &str, attempt: AttemptId) -> Option<Fi
             }
         }
     }
+}
+
+/// Believes no more than the API would: what is settled by would otherwise be refused by the database, again and again, or be somebody's to abuse.
+fn read(document: &[u8]) -> Result<Finish, String> {
+    let mut finish = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    check::finish(&mut finish, &Bounds::LOOSEST).map_err(|errors| {
+        errors.iter().map(|error| format!("{}: {}", error.pointer, error.detail)).collect::<Vec<_>>().join("; ")
+    })?;
+    Ok(finish)
 }
 
 /// Counts an end, and calls the supervisor for what is to be tried again. `failed_start`: the code of the reason why it did not start.
@@ -336,6 +344,22 @@ fn tell(witness: &Witness) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outcome_is_believed_as_far_as_the_api_would() {
+        let outcome = |seq: u32, path: &str| {
+            let sha256 = "0".repeat(64);
+            format!(
+                r#"{{"outcome": {{"status": "succeeded", "retryable": false}}, "steps": [],
+                     "artifacts": [{{"path": "{path}", "size_bytes": 1, "sha256": "{sha256}"}}],
+                     "segments": [{{"seq": {seq}, "size_bytes": 1, "lines": 1}}]}}"#
+            )
+        };
+        assert!(read(outcome(0, "a/b").as_bytes()).is_ok());
+        assert!(read(outcome(u32::MAX, "a/b").as_bytes()).unwrap_err().starts_with("/segments/0: "));
+        assert!(read(outcome(0, "../b").as_bytes()).unwrap_err().starts_with("/artifacts/0: "));
+        assert!(read(b"{").is_err());
+    }
 
     #[test]
     fn every_end_has_its_witness() {

@@ -8,6 +8,7 @@ use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::overdue;
 use roadstead_backend::store::query;
 use roadstead_backend::store::submit::{NewExecution, Submission, submit};
+use roadstead_backend::telemetry::install_metrics;
 use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_worker::launch::{End, Launcher};
@@ -236,6 +237,38 @@ async fn a_launch_that_is_put_off_until_its_start_deadline_fails_for_the_reason_
     world.sql("UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
     let execution = world.wait_for_state(id, State::Failed).await;
     assert_eq!(execution.reason, Some(quota_is_full()));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_is_put_off_again_and_again_is_one_failure() {
+    let metrics = install_metrics();
+    let world = World::new().await;
+    let running = world.start("one", settings(1));
+    // No other test's launches fail for this.
+    *running.launcher.putting_off.lock().unwrap() = Some(Reason::new(Reason::RUNTIME_CLASS_MISSING, "not now"));
+    let id = world.submit(vec![NewExecution { max_attempts: 1, ..execution() }]).await[0];
+    for tries in 1..=3 {
+        running.launcher.launched(tries).await;
+        world.sql("UPDATE attempts SET launch_lease_expires_at = now() - interval '1 second'").await;
+    }
+    running.launcher.launched(4).await;
+    world.sql("UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
+    world.wait_for_state(id, State::Failed).await;
+    let counted = || {
+        let text = metrics.render();
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix("roadstead_launch_failures_total{reason=\"runtime_class_missing\"} "));
+        found.map(ToOwned::to_owned)
+    };
+    let told = async {
+        while counted().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("it is counted");
+    assert_eq!(counted().unwrap(), "1");
     running.stop().await;
 }
 

@@ -6,10 +6,12 @@
 use super::lines::Encoder;
 use crate::clock;
 use crate::ship::hash::Hash;
+use crate::workspace::make_private;
 use roadstead_domain::attempt::protocol::{Limits, Segment, Stream};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use tokio::time::Instant;
 
@@ -35,6 +37,8 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
+    /// It was made here. One that is there already is not used: a step put it there.
+    is_made: bool,
     segment_bytes: u64,
     max_log_bytes: u64,
     /// The end of the open segment, not yet in its file.
@@ -75,6 +79,7 @@ impl Spool {
     pub fn new(folder: PathBuf, limits: &Limits) -> Self {
         Self {
             folder,
+            is_made: false,
             segment_bytes: u64::from(limits.segment_bytes),
             max_log_bytes: limits.max_log_bytes,
             buffer: Vec::new(),
@@ -180,8 +185,9 @@ impl Spool {
 
     /// Moves the buffer into the open segment's file.
     fn spill(&mut self) {
-        let Some(open) = &mut self.open else { return };
-        let written = open.write(&self.folder, self.next_seq, &self.buffer);
+        let Some(mut open) = self.open.take() else { return };
+        let written = self.write(&mut open, self.buffer.len());
+        self.open = Some(open);
         self.buffer.clear();
         if let Err(error) = written {
             self.lose_open(error);
@@ -197,7 +203,7 @@ impl Spool {
             open.hash.update(&self.buffer[..end]);
             Ok(Content::Memory(bytes::Bytes::copy_from_slice(&self.buffer[..end])))
         } else {
-            open.write(&self.folder, self.next_seq, &self.buffer[..end]).map(|path| Content::File(path.clone()))
+            self.write(&mut open, end).map(Content::File)
         };
         self.buffer.drain(..end);
         match written {
@@ -211,6 +217,24 @@ impl Spool {
                 self.lose_open(error);
             }
         }
+    }
+
+    /// Writes the first `end` bytes of the buffer to the segment's file, and answers its path. Steps can write where it lies: no file is used that is there
+    /// already, be it a pipe that nobody reads or a link to somewhere else.
+    fn write(&mut self, open: &mut Open, end: usize) -> io::Result<PathBuf> {
+        if !self.is_made {
+            make_private(&self.folder)?;
+            self.is_made = true;
+        }
+        if open.file.is_none() {
+            let path = self.folder.join(self.next_seq.to_string());
+            let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+            open.file = Some((path, file));
+        }
+        let (path, file) = open.file.as_mut().expect("it was made above");
+        file.write_all(&self.buffer[..end])?;
+        open.hash.update(&self.buffer[..end]);
+        Ok(path.clone())
     }
 
     /// The disk is full or broken: the open segment's lines count as dropped, and their numbers are used again.
@@ -228,26 +252,12 @@ impl Spool {
     }
 }
 
-impl Open {
-    fn write(&mut self, folder: &PathBuf, seq: u32, bytes: &[u8]) -> io::Result<&PathBuf> {
-        if self.file.is_none() {
-            fs::create_dir_all(folder)?;
-            let path = folder.join(seq.to_string());
-            let file = File::create(&path)?;
-            self.file = Some((path, file));
-        }
-        let (path, file) = self.file.as_mut().expect("it was made above");
-        file.write_all(bytes)?;
-        self.hash.update(bytes);
-        Ok(path)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ship::hash::sha256;
     use roadstead_domain::attempt::protocol::LogLine;
+    use std::os::unix::fs::symlink;
 
     fn limits(segment_bytes: u32, max_log_bytes: u64) -> Limits {
         Limits {
@@ -318,7 +328,7 @@ mod tests {
     #[test]
     fn past_the_limit_lines_are_counted_and_the_last_line_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(folder.path().to_owned(), &limits(4_000, 10_000));
+        let mut spool = Spool::new(folder.path().join("log"), &limits(4_000, 10_000));
         print(&mut spool, 1_000);
         spool.finish();
         let size: u64 = spool.closed().map(|closed| closed.segment.size_bytes).sum();
@@ -327,6 +337,45 @@ mod tests {
         let last = lines.last().unwrap();
         assert_eq!(last.stream, Stream::System);
         assert!(last.line.contains(&format!("; {} lines (", 1_000 - (lines.len() - 1))), "{}", last.line);
+    }
+
+    #[test]
+    fn what_a_step_laid_where_the_log_is_kept_is_neither_waited_for_nor_written_to() {
+        type Lay = fn(&std::path::Path);
+        let lays: [Lay; 4] = [
+            |folder| {
+                fs::create_dir(folder).unwrap();
+                let (pipe, mode) = (folder.join("0"), rustix::fs::Mode::RWXU);
+                rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            },
+            |folder| fs::create_dir(folder).unwrap(),
+            |folder| symlink(folder.with_file_name("outside"), folder).unwrap(),
+            |folder| fs::write(folder, "").unwrap(),
+        ];
+        for lay in lays {
+            let under = tempfile::tempdir().unwrap();
+            fs::create_dir(under.path().join("outside")).unwrap();
+            lay(&under.path().join("log"));
+            let mut spool = Spool::new(under.path().join("log"), &limits(1_000_000, 100_000_000));
+            print(&mut spool, 5_000);
+            spool.finish();
+            assert!(take(&mut spool).last().unwrap().line.starts_with("the log could not be kept: File exists"));
+            assert_eq!(fs::read_dir(under.path().join("outside")).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_link_that_a_step_laid_for_the_next_segment_is_not_followed() {
+        let under = tempfile::tempdir().unwrap();
+        let outside = under.path().join("outside");
+        fs::write(&outside, "kept").unwrap();
+        let mut spool = Spool::new(under.path().join("log"), &limits(200_000, 100_000_000));
+        print(&mut spool, 1_600);
+        symlink(&outside, under.path().join("log/1")).unwrap();
+        print(&mut spool, 5_000);
+        spool.finish();
+        assert_eq!(fs::read(&outside).unwrap(), b"kept");
+        assert!(take(&mut spool).last().unwrap().line.starts_with("the log could not be kept: File exists"));
     }
 
     #[test]

@@ -80,26 +80,44 @@ impl Objects {
         }
     }
 
-    /// Deletes all objects whose keys begin with a folder, given with its `/`; answers how many.
+    /// Deletes all objects whose keys begin with a folder, given with its `/`; answers how many. One that is refused holds up no other.
     pub async fn delete_prefix(&self, store: Store, prefix: &str) -> Result<u64, ObjectsError> {
         let Some(folder) = prefix.strip_suffix('/') else {
             return Err(ObjectsError::Refused("a prefix to delete must end with `/`".to_owned()));
         };
         check_key(folder)?;
         let bucket = self.bucket(store, Some(BODY_DEADLINE)).await?;
-        let (mut deleted, mut last) = (0, None);
+        let (mut deleted, mut last, mut refused) = (0, None, None);
         for _ in 0..MAX_PAGES {
             let (keys, more) = tried(Repeat::Harmless, || list(&bucket, prefix, last.clone())).await?;
-            if !keys.is_empty() {
-                tried(Repeat::Harmless, || delete_page(&bucket, &keys)).await?;
+            if !keys.is_empty()
+                && tried(Repeat::Harmless, || delete_page(&bucket, &keys)).await.is_err()
+                && let Err(error) = self.delete_each(store, &keys).await
+            {
+                if let ObjectsError::Unavailable(_) = error {
+                    return Err(error);
+                }
+                refused.get_or_insert(error);
             }
             deleted += keys.len() as u64;
             if !more || keys.is_empty() {
-                return Ok(deleted);
+                return refused.map_or(Ok(deleted), Err);
             }
             last = keys.into_iter().next_back();
         }
         Err(ObjectsError::Refused("there are too many objects under one prefix".to_owned()))
+    }
+
+    /// For a page that was refused as a whole: a key may be well in a URL and not in XML, which knows no U+FFFE. Answers the first refusal.
+    async fn delete_each(&self, store: Store, keys: &[String]) -> Result<(), ObjectsError> {
+        let mut refused = Ok(());
+        for key in keys {
+            match self.delete(store, key).await {
+                Err(error @ ObjectsError::Unavailable(_)) => return Err(error),
+                deleted => refused = refused.and(deleted),
+            }
+        }
+        refused
     }
 }
 

@@ -1,6 +1,7 @@
 //! Multipart uploads: begun, completed and aborted here; the parts come from an executor by presigned URLs, or from [`super::stream`].
 //!
-//! An upload that is neither completed nor aborted keeps its parts in the bucket for ever: whoever begins one ends it.
+//! An upload that is neither completed nor aborted keeps its parts in the bucket: whoever begins one here ends it. Those of executors that died are
+//! the bucket's to end, by a lifecycle rule (docs/operations.md): not every store lists uploads by a folder, and not every key may.
 
 use super::fault::{Fault, Repeat, tried};
 use super::{Objects, ObjectsError, SMALL_DEADLINE, Store, check_key};

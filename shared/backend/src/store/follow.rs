@@ -34,6 +34,7 @@ pub async fn follow(
 #[derive(Clone, Debug)]
 pub struct Growth {
     pub state: State,
+    pub max_attempts: i32,
     /// In order.
     pub attempts: Vec<AttemptLog>,
 }
@@ -51,6 +52,8 @@ pub struct AttemptLog {
 struct Row {
     #[diesel(sql_type = Text)]
     state: String,
+    #[diesel(sql_type = Integer)]
+    max_attempts: i32,
     #[diesel(sql_type = Nullable<Integer>)]
     attempt: Option<i32>,
     #[diesel(sql_type = Bool)]
@@ -62,7 +65,7 @@ struct Row {
 }
 
 const GROWTH: &str = "
-SELECT e.state, a.attempt, a.started_at IS NOT NULL AS started, a.finished_at IS NOT NULL AS finished,
+SELECT e.state, e.max_attempts, a.attempt, a.started_at IS NOT NULL AS started, a.finished_at IS NOT NULL AS finished,
        (SELECT max(s.seq) FROM log_segments s WHERE s.execution_id = e.id AND s.attempt = a.attempt) AS last_seq
 FROM executions e LEFT JOIN attempts a ON a.tenant = e.tenant AND a.execution_id = e.id
 WHERE e.tenant = {} AND e.id = {} ORDER BY a.attempt";
@@ -71,7 +74,8 @@ WHERE e.tenant = {} AND e.id = {} ORDER BY a.attempt";
 pub async fn growth(connection: &mut Connection, tenant: &str, id: ExecutionId) -> StoreResult<Option<Growth>> {
     let rows: Vec<Row> =
         statement(GROWTH).bind::<Text, _>(tenant.to_owned()).bind::<SqlUuid, _>(id.0).load(connection).await?;
-    let Some(state) = rows.as_slice().first().map(|row| super::query::state(&row.state)) else { return Ok(None) };
+    let Some(first) = rows.as_slice().first() else { return Ok(None) };
+    let (state, max_attempts) = (super::query::state(&first.state), first.max_attempts);
     let attempts = rows
         .into_iter()
         .filter_map(|row| {
@@ -79,5 +83,5 @@ pub async fn growth(connection: &mut Connection, tenant: &str, id: ExecutionId) 
             Some(AttemptLog { attempt: row.attempt?, started, finished, last_seq })
         })
         .collect();
-    Ok(Some(Growth { state, attempts }))
+    Ok(Some(Growth { state, max_attempts, attempts }))
 }

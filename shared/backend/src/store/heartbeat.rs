@@ -2,7 +2,7 @@
 //!
 //! The lease is not written at every beat: a thousand quiet attempts cost PostgreSQL mostly reads. It is written a ninth longer than what the
 //! executor counts on, so that the beats which write nothing leave it long enough too: an executor counts from its last answered beat. A lease that
-//! ran out is never renewed: from then on the next attempt may be on its way.
+//! ran out is never renewed: from then on the next attempt may be on its way. Reports of more steps than a workflow may have are not kept.
 
 use super::statement::statement;
 use super::{Connection, StoreResult};
@@ -11,6 +11,7 @@ use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, 
 use diesel_async::RunQueryDsl;
 use roadstead_domain::attempt::protocol::{HeartbeatReply, Segment};
 use roadstead_domain::ids::AttemptId;
+use roadstead_domain::workflow::validate::MAX_STEPS;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ pub struct Beat {
     pub attempt: AttemptId,
     /// SHA-256 of the session token.
     pub session_hash: Vec<u8>,
-    /// A JSON array of the step reports that changed; they take the place of those with the same ids.
+    /// A JSON array of the step reports that changed; they take the place of those with the same ids. No id is in it twice.
     pub steps: Option<String>,
     pub segments: Vec<Segment>,
 }
@@ -46,10 +47,12 @@ WITH beat AS (
 ), renewed AS (
     UPDATE attempts a SET lease_expires_at = now() + make_interval(secs => {}),
            steps = CASE WHEN b.steps IS NULL OR a.steps IS NULL THEN COALESCE(b.steps, a.steps) ELSE (
-               SELECT COALESCE(json_agg(COALESCE(n.step, k.step) ORDER BY k.place, n.place), '[]')::text
+               SELECT COALESCE(json_agg(m.step ORDER BY m.known, m.new), '[]')::text FROM (
+               SELECT COALESCE(n.step, k.step) AS step, k.place AS known, n.place AS new
                FROM json_array_elements(a.steps::json) WITH ORDINALITY AS k (step, place)
                FULL JOIN json_array_elements(b.steps::json) WITH ORDINALITY AS n (step, place)
-                   ON n.step ->> 'id' = k.step ->> 'id') END
+                   ON n.step ->> 'id' = k.step ->> 'id'
+               ORDER BY known, new LIMIT {}) m) END
     FROM beat b
     WHERE a.execution_id = ANY(ARRAY[b.execution_id]) AND a.attempt = b.attempt AND a.finished_at IS NULL
       AND (b.steps IS NOT NULL OR b.lease_expires_at < now() + make_interval(secs => {}))
@@ -76,6 +79,7 @@ pub async fn heartbeat(
         .bind::<Array<Binary>, Vec<Vec<u8>>>(batch.iter().map(|b| b.session_hash.clone()).collect())
         .bind::<Array<Nullable<Text>>, Vec<Option<String>>>(batch.iter().map(|b| b.steps.clone()).collect())
         .bind::<Double, _>(lease.as_secs_f64() * 10.0 / 9.0)
+        .bind::<BigInt, _>(MAX_STEPS as i64)
         .bind::<Double, _>(lease.as_secs_f64())
         .bind::<Array<Integer>, Vec<i32>>(segments.iter().map(|s| s.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(segments.iter().map(|s| s.1.seq as i32).collect())

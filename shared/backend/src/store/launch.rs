@@ -130,17 +130,18 @@ struct AbandonedRow {
     timeout_seconds: i32,
 }
 
-/// The execution's row is looked up by a subquery of its own, for the reason that [`super::claim`] gives.
+/// The execution's row is looked up by a subquery of its own, for the reason that [`super::claim`] gives. Those that have waited longest come first: what
+/// is put off comes due again and again, and would keep the others out.
 const ABANDONED: &str = "
 SELECT a.tenant, a.execution_id, a.attempt, e.timeout_seconds
 FROM attempts a
 JOIN LATERAL (SELECT attempt, state, timeout_seconds, cancel_requested_at FROM executions x
               WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt
-WHERE a.released_at IS NULL AND a.launched_at IS NULL AND a.launch_lease_expires_at < now()
+WHERE a.released_at IS NULL AND a.launched_at IS NULL AND a.launch_lease_expires_at < now() AND a.start_deadline > now()
   AND e.state = 'launching' AND e.cancel_requested_at IS NULL
-LIMIT {}";
+ORDER BY a.launch_lease_expires_at LIMIT {}";
 
-/// Launches whose lease ran out before they were recorded as done.
+/// Launches whose lease ran out before they were recorded as done, and which still have time to start.
 pub async fn abandoned(connection: &mut Connection, limit: i64) -> StoreResult<Vec<Abandoned>> {
     let rows: Vec<AbandonedRow> = statement(ABANDONED).bind::<BigInt, _>(limit).load(connection).await?;
     Ok(rows
@@ -153,13 +154,14 @@ pub async fn abandoned(connection: &mut Connection, limit: i64) -> StoreResult<V
         .collect())
 }
 
+/// Past its start deadline an attempt is being settled, and its berth is free with that: nothing of it may come to be by then.
 const TAKE_OVER: &str = "
 UPDATE attempts a SET worker = {}, launch_hash = {}, launch_lease_expires_at = now() + make_interval(secs => {})
 WHERE a.execution_id = {} AND a.attempt = {} AND a.launched_at IS NULL AND a.started_at IS NULL
-  AND a.released_at IS NULL AND a.launch_lease_expires_at < now()";
+  AND a.released_at IS NULL AND a.finished_at IS NULL AND a.launch_lease_expires_at < now() AND a.start_deadline > now()";
 
 /// Takes over the launch of the same attempt. A process that the former worker may have started yet can't start any more: its credential is
-/// replaced. `false`: somebody else was quicker, or it has started after all.
+/// replaced. `false`: somebody else was quicker, it has started after all, or its time to start is over.
 pub async fn take_over(
     connection: &mut Connection,
     worker: &str,

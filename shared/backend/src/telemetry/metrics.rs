@@ -24,8 +24,10 @@ pub const LAUNCH_SECONDS: &str = "roadstead_launch_seconds";
 pub const RUN_SECONDS: &str = "roadstead_run_seconds";
 pub const DISPATCH_LAG_SECONDS: &str = "roadstead_dispatch_lag_seconds";
 pub const RECONCILE_SECONDS: &str = "roadstead_reconcile_seconds";
-/// Label `reason`.
+/// Label `reason`: of [`Reason::START_FAILURES`], or [`UNKNOWN`].
 pub const LAUNCH_FAILURES_TOTAL: &str = "roadstead_launch_failures_total";
+/// Of a launch that nobody knows the end of; it is tried again.
+pub const UNKNOWN: &str = "unknown";
 /// Labels `method`, `route` (its pattern), `status`.
 pub const HTTP_REQUESTS_TOTAL: &str = "roadstead_http_requests_total";
 /// Labels `method`, `route` (its pattern).
@@ -62,7 +64,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (RUN_SECONDS, Histogram, Seconds, "From an attempt's granted start to its end."),
     (DISPATCH_LAG_SECONDS, Histogram, Seconds, "From an execution's becoming due to its claim."),
     (RECONCILE_SECONDS, Histogram, Seconds, "How long one pass of the supervisor took."),
-    (LAUNCH_FAILURES_TOTAL, Counter, Count, "Attempts that could not be launched."),
+    (LAUNCH_FAILURES_TOTAL, Counter, Count, "Attempts that failed to start, and launches whose end is not known."),
     (HTTP_REQUESTS_TOTAL, Counter, Count, "HTTP requests that were answered."),
     (HTTP_REQUEST_SECONDS, Histogram, Seconds, "From a request's head to its answer's head."),
     (HTTP_REQUESTS_IN_FLIGHT, Gauge, Count, "HTTP requests that are being answered."),
@@ -104,7 +106,7 @@ pub fn begin_worker_series(launcher: &'static str) {
         let _ = metrics::histogram!(name);
     }
     let _ = metrics::histogram!(LAUNCH_SECONDS, "launcher" => launcher);
-    for code in Reason::START_FAILURES {
+    for code in Reason::START_FAILURES.iter().chain([&UNKNOWN]) {
         metrics::counter!(LAUNCH_FAILURES_TOTAL, "reason" => *code).increment(0);
     }
 }
@@ -186,6 +188,17 @@ mod tests {
             assert!(meaning.ends_with('.'), "{name}");
         }
         assert_eq!(TABLE.iter().map(|row| row.0).collect::<HashSet<_>>().len(), TABLE.len());
+    }
+
+    #[tokio::test]
+    async fn every_failed_launch_is_counted_from_zero() {
+        let handle = install_metrics();
+        begin_worker_series("process");
+        let text = handle.render();
+        for reason in ["unknown", "quota_exceeded", "image_pulling"] {
+            let line = format!("{LAUNCH_FAILURES_TOTAL}{{reason=\"{reason}\"}} 0");
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
     }
 
     #[tokio::test]

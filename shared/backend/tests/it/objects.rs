@@ -8,9 +8,13 @@ use reqwest::StatusCode;
 use roadstead_backend::config::{ObjectsConfig, Secret};
 use roadstead_backend::objects::{Objects, ObjectsError, PresignedPut, Store, layout};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
+use s3s::access::S3Access;
+use s3s::dto::{DeleteObjectInput, DeleteObjectsInput};
+use s3s::{S3Request, S3Result};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -82,6 +86,7 @@ fn config(endpoint: &str) -> ObjectsConfig {
 async fn serve(root: &Path) -> (String, JoinHandle<()>) {
     let mut service = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
     service.set_auth(s3s::auth::SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    service.set_access(Strict);
     let service = service.build();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -95,6 +100,32 @@ async fn serve(root: &Path) -> (String, JoinHandle<()>) {
         }
     });
     (endpoint, server)
+}
+
+/// Refuses as other servers do what XML can't say, and whatever is called `stuck`.
+struct Strict;
+
+type Allowed<'a> = Pin<Box<dyn Future<Output = S3Result<()>> + Send + 'a>>;
+
+impl S3Access for Strict {
+    fn delete_objects<'s, 'r, 'a>(&'s self, request: &'r mut S3Request<DeleteObjectsInput>) -> Allowed<'a>
+    where
+        's: 'a,
+        'r: 'a,
+    {
+        let is_said = |key: &str| !key.contains(['\u{fffe}', '\u{ffff}']) && !key.ends_with("stuck");
+        let is_xml = request.input.delete.objects.iter().all(|object| is_said(&object.key));
+        Box::pin(async move { if is_xml { Ok(()) } else { Err(s3s::s3_error!(MalformedXML)) } })
+    }
+
+    fn delete_object<'s, 'r, 'a>(&'s self, request: &'r mut S3Request<DeleteObjectInput>) -> Allowed<'a>
+    where
+        's: 'a,
+        'r: 'a,
+    {
+        let is_stuck = request.input.key.ends_with("stuck");
+        Box::pin(async move { if is_stuck { Err(s3s::s3_error!(AccessDenied)) } else { Ok(()) } })
+    }
 }
 
 fn attempt(number: i32) -> AttemptId {
@@ -370,6 +401,32 @@ async fn a_prefix_is_deleted_with_all_its_pages_and_nothing_beside_it() {
     assert_eq!(objects.delete_prefix(Store::Content, &all).await.unwrap(), 2);
     for no_folder in ["", "/", "acme", all.trim_end_matches('/')] {
         assert!(objects.delete_prefix(Store::Content, no_folder).await.is_err(), "{no_folder}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_no_page_can_name_holds_up_no_other() {
+    let bench = Bench::new().await;
+    let Bench { objects, .. } = &bench;
+    let id = attempt(1);
+    let put = async |name: &str| {
+        let key = layout::artifact("acme", id, name);
+        objects.put(Store::Content, &key, Bytes::from_static(b"x"), "text/plain").await.unwrap();
+        key
+    };
+    let folder = layout::attempt_prefix("acme", id);
+    for name in ["a", "b\u{fffe}", "c\u{ffff}", "d"] {
+        put(name).await;
+    }
+    assert_eq!(objects.delete_prefix(Store::Content, &folder).await.unwrap(), 4);
+    assert_eq!(objects.delete_prefix(Store::Content, &folder).await.unwrap(), 0);
+    if bench.root.is_none() {
+        return;
+    }
+    let (first, stuck, last) = (put("a").await, put("b/stuck").await, put("c").await);
+    assert!(matches!(objects.delete_prefix(Store::Content, &folder).await, Err(ObjectsError::Refused(_))));
+    for (key, is_there) in [(first, false), (stuck, true), (last, false)] {
+        assert_eq!(objects.get(Store::Content, &key, 10).await.unwrap().is_some(), is_there, "{key}");
     }
 }
 

@@ -217,3 +217,23 @@ async fn a_listing_of_what_is_new_does_not_go_through_what_is_old() {
         assert_eq!(query::list(c, "t", &after(time)).await.unwrap().len(), found, "{time}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn launches_that_are_due_cost_a_look_at_each_and_no_more() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let left = async |c: &mut Connection| launch::abandoned(c, 10).await.unwrap().len();
+    planned(c, left).await;
+    sql(
+        c,
+        "INSERT INTO executions (tenant, id, state, attempt, priority, max_attempts, enqueued, input_bytes, timeout_seconds)
+         SELECT 't', gen_random_uuid(), 'launching', 1, 1, 1, false, 0, 60 FROM generate_series(1, 500);
+         INSERT INTO attempts (execution_id, attempt, tenant, worker, launch_lease_expires_at, start_deadline)
+         SELECT id, 1, 't', 'worker-1', now() - interval '1 minute', now() + interval '1 hour' FROM executions WHERE state = 'launching'",
+    )
+    .await;
+    let before = rows_read(c).await;
+    assert_eq!(left(c).await, 10);
+    let read = rows_read(c).await - before;
+    assert!(read < 3 * CROWD, "{read} rows were looked at");
+}

@@ -18,6 +18,7 @@ use roadstead_backend::store::{
 use roadstead_domain::attempt::protocol::{Artifact, ResultReport, Segment, Status};
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_domain::ids::{AttemptId, ExecutionId};
+use roadstead_domain::workflow::validate::MAX_STEPS;
 use std::time::Duration;
 
 fn reason() -> Reason {
@@ -443,6 +444,22 @@ async fn a_steps_new_report_takes_the_place_of_its_old_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_steps_are_kept_than_a_workflow_may_have() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    for beat in 0..3 {
+        let steps: Vec<_> = (0..MAX_STEPS * 2 / 3).map(|n| serde_json::json!({"id": format!("{beat}-{n}")})).collect();
+        let steps = Some(serde_json::to_string(&steps).unwrap());
+        let beat = Beat { attempt, session_hash: secrets::hash(SESSION), steps, segments: Vec::new() };
+        assert!(heartbeat(c, &[beat], LEASE).await.unwrap()[0].is_some());
+    }
+    let steps = query::attempts(c, "t", attempt.execution_id).await.unwrap().remove(0).steps.unwrap();
+    let steps: Vec<serde_json::Value> = serde_json::from_str(&steps).unwrap();
+    assert_eq!((steps.len(), &steps[0]["id"]), (MAX_STEPS, &"0-0".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_any_answered_heartbeat_the_lease_lasts_as_long_as_the_executor_counts_on() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
@@ -847,7 +864,7 @@ async fn a_log_grows_until_its_attempt_is_over() {
     let c = &mut database.get().await.unwrap();
     let queued = submitted(c, execution()).await;
     let growth = follow::growth(c, "t", queued).await.unwrap().unwrap();
-    assert_eq!((growth.state, growth.attempts), (State::Queued, vec![]));
+    assert_eq!((growth.state, growth.max_attempts, growth.attempts), (State::Queued, execution().max_attempts, vec![]));
     assert!(follow::growth(c, "u", queued).await.unwrap().is_none(), "another tenant's");
     let attempt = running(c).await;
     let id = attempt.execution_id;
@@ -891,4 +908,45 @@ async fn a_manifest_is_the_current_attempts() {
     sql(c, "UPDATE executions SET attempt = 2").await;
     assert_eq!(query::manifest(c, "t", id).await.unwrap().unwrap().artifacts, None, "not an earlier one's");
     assert!(query::manifest(c, "u", id).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_being_settled_or_has_ended_is_not_taken_over() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let id = submitted(c, execution()).await;
+    let attempt = claimed(c, id).await;
+    let taken = async |c: &mut Connection| launch::take_over(c, "worker-2", attempt, None, TIMES).await.unwrap();
+    sql(c, "UPDATE attempts SET launch_lease_expires_at = now() - interval '2 seconds', start_deadline = now() - interval '1 second'")
+        .await;
+    assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 1);
+    assert!(launch::abandoned(c, 10).await.unwrap().is_empty() && !taken(c).await, "its start deadline has passed");
+    sql(c, "UPDATE attempts SET start_deadline = now() + interval '1 minute'").await;
+    let found = launch::abandoned(c, 10).await.unwrap();
+    assert_eq!(found.iter().map(|a| a.attempt).collect::<Vec<_>>(), [attempt], "it has time left");
+    let failed = Witness::StartFailed { reason: Reason::new("create_rejected", "…"), retryable: true };
+    assert!(settle_one(c, attempt, &Observer::Anyone, failed, false).await.unwrap().is_some());
+    assert!(!taken(c).await, "it ended after it was found, and still has its berth");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_launch_that_was_left_longest_ago_is_found_first_however_often_others_are_put_off() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let mut attempts = Vec::new();
+    for _ in 0..3 {
+        let id = submitted(c, execution()).await;
+        attempts.push(claimed(c, id).await);
+    }
+    // Against the order of their ids.
+    attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.execution_id.0));
+    for (attempt, seconds) in attempts.iter().zip([3, 2, 1]) {
+        let id = attempt.execution_id;
+        sql(c, &format!("UPDATE attempts SET launch_lease_expires_at = now() - interval '{seconds} s' WHERE execution_id = '{id}'"))
+            .await;
+    }
+    for attempt in &attempts {
+        assert_eq!(launch::abandoned(c, 1).await.unwrap()[0].attempt, *attempt);
+        assert!(launch::take_over(c, "worker-2", *attempt, None, TIMES).await.unwrap());
+    }
 }

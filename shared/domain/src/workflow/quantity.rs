@@ -61,28 +61,37 @@ impl Quantity {
     }
 }
 
+/// Whether an amount is zero: such were accepted once, and are no limit to a kubelet.
+pub fn is_zero(amount: &str) -> bool {
+    amount.parse().is_ok_and(Quantity::is_zero)
+}
+
+/// The fields that ask for nothing at all.
+pub fn zeros(asked: &Resources) -> Vec<&'static str> {
+    named(asked).into_iter().filter(|(_, asked)| asked.is_some_and(is_zero)).map(|(name, _)| name).collect()
+}
+
 /// What is asked for more of than there may be: the field's name, and the most.
 pub fn excess<'a>(asked: &Resources, most: &'a Resources) -> Vec<(&'static str, &'a str)> {
-    let pairs = [
-        ("cpu", &asked.cpu, &most.cpu),
-        ("memory", &asked.memory, &most.memory),
-        ("ephemeral_storage", &asked.ephemeral_storage, &most.ephemeral_storage),
-    ];
-    // Zero was accepted once, and is no limit to a kubelet.
-    let is_more = |asked: &Option<String>, most: &str| {
+    let is_more = |asked: &str, most: &str| {
         let quantity = |text: &str| text.parse::<Quantity>().ok();
-        asked
-            .as_deref()
-            .and_then(quantity)
-            .zip(quantity(most))
-            .is_some_and(|(asked, most)| asked > most || asked.is_zero())
+        quantity(asked).zip(quantity(most)).is_some_and(|(asked, most)| asked > most)
     };
-    pairs
+    named(asked)
         .into_iter()
-        .filter_map(|(name, asked, most)| Some((name, asked, most.as_deref()?)))
+        .zip(named(most))
+        .filter_map(|((name, asked), (_, most))| Some((name, asked?, most?)))
         .filter(|(_, asked, most)| is_more(asked, most))
         .map(|(name, _, most)| (name, most))
         .collect()
+}
+
+fn named(resources: &Resources) -> [(&'static str, Option<&str>); 3] {
+    [
+        ("cpu", resources.cpu.as_deref()),
+        ("memory", resources.memory.as_deref()),
+        ("ephemeral_storage", resources.ephemeral_storage.as_deref()),
+    ]
 }
 
 fn digits(text: &str) -> Result<u128, NotAQuantity> {
@@ -138,7 +147,7 @@ mod tests {
             ("4001m", "8589934593", vec![("cpu", "4"), ("memory", "8Gi")]),
             ("4.0001", "9G", vec![("cpu", "4"), ("memory", "8Gi")]),
             ("10", "0.1Ti", vec![("cpu", "4"), ("memory", "8Gi")]),
-            ("0", "0.0Mi", vec![("cpu", "4"), ("memory", "8Gi")]),
+            ("0", "0.0Mi", vec![]),
         ] {
             assert_eq!(excess(&resources(cpu, memory), &most), expected, "{cpu} {memory}");
         }
@@ -146,5 +155,13 @@ mod tests {
         assert_eq!(excess(&storage("1025Mi"), &most), [("ephemeral_storage", "1Gi")]);
         assert!(excess(&Resources::default(), &most).is_empty());
         assert!(excess(&storage("1Pi"), &Resources::default()).is_empty(), "no bound");
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_named() {
+        let amount = |text: &str| Some(text.to_owned());
+        let asked = Resources { cpu: amount("0"), memory: amount("1"), ephemeral_storage: amount("0.00Mi") };
+        assert_eq!(zeros(&asked), ["cpu", "ephemeral_storage"]);
+        assert!(zeros(&Resources::default()).is_empty());
     }
 }

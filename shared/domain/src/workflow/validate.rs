@@ -224,7 +224,8 @@ fn is_image(image: &str) -> bool {
 /// A path that stays inside the folder it is joined to.
 pub fn is_relative_path(path: &str) -> bool {
     (1..=255).contains(&path.len())
-        && !path.chars().any(char::is_control)
+        // The last two can't be said in XML, in which an object store is asked to delete.
+        && !path.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
         && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 

@@ -12,6 +12,7 @@ use roadstead_backend::store::launch::Demand;
 use roadstead_domain::attempt::placement::{TOKEN_AUDIENCE, job_name, labels, namespace};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::workflow::Resources;
+use roadstead_domain::workflow::quantity::is_zero;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -126,14 +127,21 @@ impl Jobs {
         Ok(job)
     }
 
+    /// An execution that was accepted with a limit of zero, which is none, gets the default.
     fn resources(&self, wanted: &Resources) -> BTreeMap<String, Quantity> {
         let default = &self.config.default_resources;
         let amounts = [
-            ("cpu", wanted.cpu.as_ref().or(default.cpu.as_ref())),
-            ("memory", wanted.memory.as_ref().or(default.memory.as_ref())),
-            ("ephemeral-storage", wanted.ephemeral_storage.as_ref().or(default.ephemeral_storage.as_ref())),
+            ("cpu", &wanted.cpu, &default.cpu),
+            ("memory", &wanted.memory, &default.memory),
+            ("ephemeral-storage", &wanted.ephemeral_storage, &default.ephemeral_storage),
         ];
-        amounts.into_iter().filter_map(|(name, amount)| Some((name.to_owned(), Quantity(amount?.clone())))).collect()
+        let amount = |wanted: &Option<String>, default: &Option<String>| {
+            wanted.clone().filter(|amount| !is_zero(amount)).or_else(|| default.clone())
+        };
+        amounts
+            .into_iter()
+            .filter_map(|(name, wanted, default)| Some((name.to_owned(), Quantity(amount(wanted, default)?))))
+            .collect()
     }
 }
 
@@ -299,6 +307,17 @@ mod tests {
         let with_default = KubernetesConfig { workflow_image: Some("base:1".into()), ..config() };
         let job = jobs(&with_default).of(&order(None), Uuid::nil()).unwrap();
         assert_eq!(job.spec.unwrap().template.spec.unwrap().containers[0].image.as_deref(), Some("base:1"));
+    }
+
+    #[test]
+    fn a_limit_of_zero_that_was_accepted_once_is_the_operators_default() {
+        let mut order = order(Some("x"));
+        order.demand.as_mut().unwrap().resources =
+            Resources { cpu: Some("0".into()), memory: Some("0Mi".into()), ephemeral_storage: Some("2Gi".into()) };
+        let pod = jobs(&config()).of(&order, Uuid::nil()).unwrap().spec.unwrap().template.spec.unwrap();
+        let limits = pod.containers[0].resources.clone().unwrap().limits.unwrap();
+        let limits: Vec<_> = limits.iter().map(|(name, amount)| (name.as_str(), amount.0.as_str())).collect();
+        assert_eq!(limits, [("cpu", "500m"), ("ephemeral-storage", "2Gi"), ("memory", "512Mi")]);
     }
 
     #[test]

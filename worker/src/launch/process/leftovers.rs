@@ -1,9 +1,9 @@
 //! Workspaces whose executor could not remove them: it was killed, or the machine went down with it.
 
+use super::remove::remove_all;
 use roadstead_domain::ids::AttemptId;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -46,14 +46,7 @@ pub async fn remove(folder: PathBuf) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(_) => folder,
         };
-        let removed = match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_up(&folder)?;
-                fs::remove_dir_all(&folder)
-            }
-            result => result,
-        };
-        match removed {
+        match remove_all(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
@@ -70,21 +63,6 @@ fn doomed(folder: &Path) -> PathBuf {
     }
 }
 
-/// Gives the owner all rights on every folder, without following a link. Without recursion: steps choose the depth.
-fn open_up(root: &Path) -> io::Result<()> {
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-    }
-    Ok(())
-}
-
 async fn unblocked<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
@@ -93,6 +71,8 @@ async fn unblocked<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Sen
 mod tests {
     use super::*;
     use roadstead_domain::ids::ExecutionId;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     #[tokio::test]
     async fn only_old_folders_with_an_attempts_name_are_leftovers() {

@@ -8,6 +8,7 @@ mod children;
 mod exit;
 mod leftovers;
 mod orphans;
+mod remove;
 mod spawn;
 mod strays;
 

@@ -58,32 +58,42 @@ fn children_of(parent: Pid) -> Vec<Pid> {
     processes
         .filter_map(|entry| {
             let pid = Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?)?;
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
             (parent_in(&stat)? == parent).then_some(pid)
         })
         .collect()
 }
 
-/// The parent's pid is counted from behind the name, which may hold anything, blanks and brackets too.
-fn parent_in(stat: &str) -> Option<Pid> {
-    Pid::from_raw(stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?)
+/// The parent's pid is counted from behind the name, which may hold anything: blanks, brackets, bytes that are no text.
+fn parent_in(stat: &[u8]) -> Option<Pid> {
+    let behind_name = stat.rsplit(|byte| *byte == b')').next()?;
+    Pid::from_raw(str::from_utf8(behind_name).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_parent_is_found_behind_any_name() {
-        assert_eq!(parent_in("7 (a) R 1 (b) S 42 7 7 0"), Pid::from_raw(42));
-        assert_eq!(parent_in("1 (init) S 0 1 1"), None);
-        assert_eq!(parent_in("nonsense"), None);
+        assert_eq!(parent_in(b"7 (a) R 1 (\xff) S 42 7 7 0"), Pid::from_raw(42));
+        assert_eq!(parent_in(b"1 (init) S 0 1 1"), None);
+        assert_eq!(parent_in(b"nonsense"), None);
     }
 
     #[test]
-    fn a_child_is_found() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    fn a_child_is_found_whatever_it_calls_itself() {
+        let mut child = Command::new("sh")
+            .args(["-c", "printf '\\377' > /proc/$$/comm; echo; read never"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let pid = Pid::from_child(&child);
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        assert!(fs::read_to_string(format!("/proc/{pid}/stat")).is_err(), "its name is no text");
         let found = children_of(getpid());
         child.kill().unwrap();
         child.wait().unwrap();
