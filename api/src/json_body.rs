@@ -26,9 +26,11 @@ const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 const MAX_KNOWN_CALLERS: u64 = 10_000;
 
 /// For bodies sent with an API key.
-static KEYS_ROOM: LazyLock<Room> = LazyLock::new(|| Room::new(128 << 20, 32 << 20));
-/// For executors' bodies. Apart: they are read before it is known who sends them, so that shares would bound nobody.
-pub static EXECUTORS_ROOM: LazyLock<Room> = LazyLock::new(|| Room::new(64 << 20, 64 << 20));
+static KEYS_ROOM: LazyLock<Room> = LazyLock::new(|| Room::new(128 << 20, 64 << 20));
+/// For executors' bodies. Apart: they are read before it is known who sends them, so that shares would bound nobody. And those that end an attempt, which
+/// may be long, apart from those that keep its lease.
+pub static EXECUTORS_ROOM: LazyLock<Room> = LazyLock::new(|| Room::new(32 << 20, 4 << 20));
+pub static FINISHES_ROOM: LazyLock<Room> = LazyLock::new(|| Room::new(64 << 20, 64 << 20));
 
 /// The media type of the body, lower case and without parameters, if it is one of `accepted`.
 /// A body that is encoded is refused: what a request may cost is bounded by its bytes.

@@ -248,7 +248,8 @@ fn pause_before_next(failure: &Failure, tries: u32) -> Option<Duration> {
         Failure::Refused(refusal) => {
             let transient = matches!(
                 refusal.status,
-                StatusCode::TOO_MANY_REQUESTS
+                StatusCode::REQUEST_TIMEOUT
+                    | StatusCode::TOO_MANY_REQUESTS
                     | StatusCode::BAD_GATEWAY
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT

@@ -87,7 +87,7 @@ impl Refusal {
             | StatusCode::UNSUPPORTED_MEDIA_TYPE
             | StatusCode::UNPROCESSABLE_ENTITY => 2,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4,
-            StatusCode::TOO_MANY_REQUESTS => 5,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => 5,
             status if status.is_server_error() => 5,
             _ => 1,
         }
@@ -105,7 +105,7 @@ impl Refusal {
             StatusCode::NOT_FOUND => {
                 "check the id or name, and that the key in ROADSTEAD_API_KEY belongs to its tenant"
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 return Some(match self.retry_after_seconds {
                     Some(seconds) => format!("again in {seconds} s"),
                     None => "again in a while".to_owned(),
@@ -164,6 +164,7 @@ mod tests {
             (413, 2),
             (415, 2),
             (422, 2),
+            (408, 5),
             (429, 5),
             (500, 5),
             (503, 5),

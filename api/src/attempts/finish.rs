@@ -1,7 +1,7 @@
 //! `finish`: the executor's own report of the attempt's end.
 
 use super::{Caller, MAX_REPORT_BYTES, caller, gone};
-use crate::json_body::{self, EXECUTORS_ROOM};
+use crate::json_body::{self, FINISHES_ROOM};
 use crate::problem::Problem;
 use crate::state::App;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -23,7 +23,7 @@ pub async fn finish(
     let executions = &app.config.executions;
     let max_bytes = MAX_REPORT_BYTES + executions.max_artifacts as usize * MAX_ARTIFACT_ENTRY_BYTES;
     json_body::content_type(&request, &["application/json"])?;
-    let mut finish = parse(&json_body::read_into(&EXECUTORS_ROOM, &request, &mut body, max_bytes).await?)?;
+    let mut finish = parse(&json_body::read_into(&FINISHES_ROOM, &request, &mut body, max_bytes).await?)?;
     let bounds = Bounds {
         max_result_bytes: executions.max_result_bytes,
         max_artifacts: executions.max_artifacts,

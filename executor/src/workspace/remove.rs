@@ -13,42 +13,63 @@ use std::path::Path;
 
 /// Removes `root` with all that is in it. No link is followed.
 pub fn remove_all(root: &Path) -> io::Result<()> {
-    if !is_folder_left(CWD, root)? {
-        return Ok(());
+    match unlinkat(CWD, root, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        removed => return Ok(removed?),
     }
     let top = open_up(CWD, root)?;
-    let mut lifted = 0;
-    // Until nothing is found: what is lifted while the top is read, the reading may or may not show.
-    while clear(&top, &mut lifted)? {}
+    let (mut lifted, mut idle_rounds) = (0, 0);
+    // Until nothing is found: what is lifted while the top is read, the reading may or may not show. But not for as long as somebody adds to it.
+    while idle_rounds < MAX_IDLE_ROUNDS {
+        let before = lifted;
+        if !clear(&top, &mut lifted)? {
+            break;
+        }
+        idle_rounds = if lifted == before { idle_rounds + 1 } else { 0 };
+    }
     Ok(unlinkat(CWD, root, AtFlags::REMOVEDIR)?)
 }
 
-/// Answers whether there was anything in `top`.
-fn clear(top: &OwnedFd, lifted: &mut u64) -> io::Result<bool> {
-    let mut is_found = false;
+/// In which nothing came up from below.
+const MAX_IDLE_ROUNDS: u32 = 16;
+
+/// Answers whether there was anything in `top`. What can't be removed does not keep the rest.
+fn clear(top: &OwnedFd, lifted: &mut u64) -> rustix::io::Result<bool> {
+    let (mut is_found, mut failure) = (false, None);
     for entry in entries(top)? {
         let entry = entry?;
         is_found = true;
-        if is_folder_left(top, entry.file_name())? {
-            remove_folder(top, entry.file_name(), lifted)?;
-        }
+        let removed = match remove(top, entry.file_name()) {
+            Ok(false) => remove_full(top, entry.file_name(), lifted),
+            removed => removed.map(drop),
+        };
+        failure = failure.or(failed(removed));
     }
-    Ok(is_found)
+    failure.map_or(Ok(is_found), Err)
 }
 
-fn remove_folder(top: &OwnedFd, name: &CStr, lifted: &mut u64) -> io::Result<()> {
+/// Removes a folder of the top that is not empty.
+fn remove_full(top: &OwnedFd, name: &CStr, lifted: &mut u64) -> rustix::io::Result<()> {
     let folder = open_up(top, name)?;
+    let mut failure = None;
     for entry in entries(&folder)? {
         let entry = entry?;
-        if is_folder_left(&folder, entry.file_name())? {
-            lift(&folder, entry.file_name(), top, lifted)?;
-        }
+        let removed = match remove(&folder, entry.file_name()) {
+            Ok(false) => lift(&folder, entry.file_name(), top, lifted),
+            removed => removed.map(drop),
+        };
+        failure = failure.or(failed(removed));
     }
-    Ok(unlinkat(top, name, AtFlags::REMOVEDIR)?)
+    failure.map_or_else(|| remove(top, name).map(drop), Err)
+}
+
+/// What is gone by now is removed.
+fn failed(removed: rustix::io::Result<()>) -> Option<Errno> {
+    removed.err().filter(|error| *error != Errno::NOENT)
 }
 
 /// Renames a folder to a name that is free in `top`.
-fn lift(at: &OwnedFd, name: &CStr, top: &OwnedFd, lifted: &mut u64) -> io::Result<()> {
+fn lift(at: &OwnedFd, name: &CStr, top: &OwnedFd, lifted: &mut u64) -> rustix::io::Result<()> {
     // A folder that gets another parent is written to.
     open_up(at, name)?;
     loop {
@@ -56,17 +77,21 @@ fn lift(at: &OwnedFd, name: &CStr, top: &OwnedFd, lifted: &mut u64) -> io::Resul
         match renameat(at, name, top, lifted.to_string()) {
             // Steps may have used this name.
             Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
-            renamed => return Ok(renamed?),
+            renamed => return renamed,
         }
     }
 }
 
-/// Removes what is no folder.
-fn is_folder_left(at: impl AsFd, name: impl Arg) -> io::Result<bool> {
-    match unlinkat(at, name, AtFlags::empty()) {
-        Ok(()) => Ok(false),
-        Err(Errno::ISDIR) => Ok(true),
-        Err(error) => Err(error.into()),
+/// Removes a file, or a folder that is empty, which takes no right to what is in it; `false`: it is not.
+fn remove(at: &OwnedFd, name: &CStr) -> rustix::io::Result<bool> {
+    let removed = match unlinkat(at, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => unlinkat(at, name, AtFlags::REMOVEDIR),
+        removed => removed,
+    };
+    match removed {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

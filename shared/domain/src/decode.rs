@@ -152,9 +152,7 @@ impl<'e> Fields<'e> {
         for (index, item) in items.into_iter().enumerate() {
             match item {
                 Value::String(text) => strings.push(text),
-                other => self
-                    .errors
-                    .push(pointer(&at, &index.to_string()), format!("must be a string, not {}", kind(&other))),
+                other => self.errors.push(pointer(&at, &index.to_string()), no_string(&other)),
             }
         }
         Some(strings)
@@ -179,7 +177,7 @@ impl<'e> Fields<'e> {
                     strings.insert(key, text);
                 }
                 other => {
-                    self.errors.push(pointer(&at, &key), format!("must be a string, not {}", kind(&other)));
+                    self.errors.push(pointer(&at, &key), no_string(&other));
                 }
             }
         }
@@ -197,6 +195,12 @@ impl<'e> Fields<'e> {
             }
         }
     }
+}
+
+/// In YAML what looks like a number or a truth is one.
+fn no_string(value: &Value) -> String {
+    let advice = if value.is_number() || value.is_boolean() { "; put it in quotes" } else { "" };
+    format!("must be a string, not {}{advice}", kind(value))
 }
 
 /// What a JSON value is called in an error message.
@@ -229,7 +233,7 @@ mod tests {
         let of = |at: &str| found.iter().find(|e| e.pointer == at).map(|e| e.detail.as_str());
         assert_eq!(of("/spec/name"), Some("must be a string, not a number"));
         assert_eq!(of("/spec/retrys"), Some("unknown field `retrys`; did you mean `retries`?"));
-        assert_eq!(of("/spec/tags/1"), Some("must be a string, not a number"));
+        assert_eq!(of("/spec/tags/1"), Some("must be a string, not a number; put it in quotes"));
         assert!(of("/spec/a~1b").unwrap().starts_with("unknown field `a/b`"));
     }
 }

@@ -26,7 +26,8 @@ pub fn from_json(text: &str, at: &str, errors: &mut Errors) -> serde_json::Resul
 /// The same of YAML: 1.2's words for true and false, and aliases and flow collections within bounds. An error is a sentence.
 pub fn from_yaml(text: &str, at: &str, errors: &mut Errors) -> Result<Value, String> {
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { flow_nesting_limit: MAX_DEPTH, max_depth: MAX_DEPTH },
+        // A thousand steps may well share one anchor: what aliases come to is in the ledger.
+        budget: serde_saphyr::budget! { flow_nesting_limit: MAX_DEPTH, max_depth: MAX_DEPTH, enforce_alias_anchor_ratio: false },
         strict_booleans: true,
         with_snippet: false,
     };
@@ -263,6 +264,12 @@ mod tests {
         let expected =
             json!({"a": "yes", "b": true, "c": 15, "d": "1", "e": "12:30", "f": "x\ny\n", "g": "500m", "h": 1.5});
         assert_eq!(yaml(words).0, expected);
+    }
+
+    #[test]
+    fn one_anchor_may_be_used_often() {
+        let text = format!("a: &a {{x: 1}}\nb: [{}]", vec!["*a"; 999].join(", "));
+        assert_eq!(yaml(&text).0["b"].as_array().map(Vec::len), Some(999));
     }
 
     #[test]

@@ -7,7 +7,7 @@ const UNITS: &[(&[&str], u64)] = &[
     (&["ms"], 1),
     (&["s", "sec", "secs", "second", "seconds"], 1_000),
     (&["m", "min", "mins", "minute", "minutes"], 60_000),
-    (&["h", "hour", "hours"], 3_600_000),
+    (&["h", "hr", "hrs", "hour", "hours"], 3_600_000),
     (&["d", "day", "days"], 86_400_000),
     (&["w", "week", "weeks"], 604_800_000),
 ];
@@ -22,6 +22,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     let mut rest = text;
     while !rest.is_empty() {
         let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let after = after.trim_start();
         let (unit, after) = after.split_at(after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len()));
         let (_, length) = UNITS.iter().find(|(names, _)| names.contains(&unit))?;
         milliseconds = number.parse::<u64>().ok()?.checked_mul(*length)?.checked_add(milliseconds)?;
@@ -43,6 +44,7 @@ mod tests {
             ("1h30m", 5_400_000),
             ("1h 30min", 5_400_000),
             ("2days", 172_800_000),
+            ("2 days", 172_800_000),
             ("1w", 604_800_000),
             ("0", 0),
         ] {

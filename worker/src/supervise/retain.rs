@@ -11,6 +11,8 @@ use std::collections::HashSet;
 const EXECUTIONS: i64 = 200;
 const KEYS: i64 = 5_000;
 const MAX_BATCHES: usize = 50;
+/// Batches in a row of which nothing could be deleted.
+const MAX_IN_VAIN: usize = 3;
 const CONCURRENT_DELETES: usize = 8;
 
 /// One pass; what is left over waits for the next.
@@ -24,7 +26,7 @@ pub async fn retain(worker: &Worker) {
 
 async fn pass(worker: &Worker) -> StoreResult<usize> {
     let settings = &worker.settings;
-    let (mut deleted, mut kept) = (0, HashSet::new());
+    let (mut deleted, mut kept, mut in_vain) = (0, HashSet::new(), 0);
     for _ in 0..MAX_BATCHES {
         let mut connection = worker.database.get().await?;
         let forgotten = retain::forget_keys(&mut connection, settings.idempotency_retention, KEYS).await?;
@@ -40,8 +42,11 @@ async fn pass(worker: &Worker) -> StoreResult<usize> {
         }
         deleted += without_objects.len();
         kept.extend(outdated.iter().filter(|execution| !without_objects.contains(execution)).map(|(_, id)| *id));
-        let is_store_away = without_objects.is_empty() && !outdated.is_empty() && worker.objects.ping().await.is_err();
-        if !more || is_store_away {
+        let is_in_vain = without_objects.is_empty() && !outdated.is_empty();
+        in_vain = if is_in_vain { in_vain + 1 } else { 0 };
+        // The store is away, or lets nobody delete.
+        let is_hopeless = in_vain >= MAX_IN_VAIN || is_in_vain && worker.objects.ping().await.is_err();
+        if !more || is_hopeless {
             break;
         }
     }

@@ -228,7 +228,15 @@ impl Spool {
         }
         if open.file.is_none() {
             let path = self.folder.join(self.next_seq.to_string());
-            let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+            let create = || File::options().write(true).create_new(true).mode(0o600).open(&path);
+            let file = match create() {
+                // Somebody has tidied up an empty folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    make_private(&self.folder)?;
+                    create()?
+                }
+                created => created?,
+            };
             open.file = Some((path, file));
         }
         let (path, file) = open.file.as_mut().expect("it was made above");
