@@ -2,11 +2,10 @@
 //!
 //! `work/` is the steps' current folder, `artifacts/` what they leave to be kept; the log spool lies beside them, where no step is pointed to.
 
-mod remove;
 mod spare;
 
-use remove::remove_all;
 use roadstead_domain::ids::AttemptId;
+use roadstead_folder::remove_all;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File};

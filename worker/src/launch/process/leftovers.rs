@@ -1,7 +1,7 @@
 //! Workspaces whose executor could not remove them: it was killed, or the machine went down with it.
 
-use super::remove::remove_all;
 use roadstead_domain::ids::AttemptId;
+use roadstead_folder::remove_all;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,6 @@ mod children;
 mod exit;
 mod leftovers;
 mod orphans;
-mod remove;
 mod spawn;
 mod strays;
 

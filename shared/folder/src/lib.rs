@@ -1,7 +1,7 @@
 //! Removing a folder that steps filled, whatever its depth, its rights and its links.
 //!
 //! Invariant: a constant number of descriptors, a constant stack and no long path, since steps choose the depth. What lies deeper than a folder of the
-//! top is renamed up to the top, and emptied there. The worker, which removes what killed executors left, has the same file.
+//! top is renamed up to the top, and emptied there. Called by the executor for its own workspace, and by the worker for what killed executors left.
 
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, Mode, OFlags, chmod, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -96,7 +96,7 @@ fn remove(at: &OwnedFd, name: &CStr) -> rustix::io::Result<bool> {
 }
 
 /// Opens a folder for reading, after its owner was given all rights on it.
-pub fn open_up(at: impl AsFd, name: impl Arg) -> rustix::io::Result<OwnedFd> {
+fn open_up(at: impl AsFd, name: impl Arg) -> rustix::io::Result<OwnedFd> {
     let handle =
         openat(at, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     if !Mode::from_raw_mode(fstat(&handle)?.st_mode).contains(Mode::RWXU) {
