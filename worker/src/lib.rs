@@ -14,5 +14,7 @@ pub mod launch;
 pub mod run;
 pub mod shutdown;
 pub mod supervise;
+#[cfg(test)]
+mod testing;
 pub mod trouble;
 pub mod worker;

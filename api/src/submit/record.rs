@@ -6,7 +6,7 @@
 use crate::enqueue::Enqueuer;
 use crate::problem::Problem;
 use crate::quota::Reservation;
-use roadstead_backend::batch::Commit;
+use roadstead_backend::batch::{Commit, Statement, answer_each};
 use roadstead_backend::dispatch::{Group, Share, Stream};
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::{Submission, Submitted, submit};
@@ -53,7 +53,7 @@ impl Commit<Item, Recorded> for Recorder {
             rest.push((item.share, item.reservation));
         }
         self.choose_streams(&mut submissions);
-        let answers = self.insert(&submissions).await;
+        let answers = answer_each(self, &submissions).await;
         let mut groups = Vec::new();
         let mut ring = false;
         let mut recorded = Vec::with_capacity(submissions.len());
@@ -68,7 +68,7 @@ impl Commit<Item, Recorded> for Recorder {
                 Ok(Submitted::KeyReused) => Recorded::KeyReused,
                 Ok(Submitted::Forgotten) => Recorded::Forgotten,
                 Ok(Submitted::Unread(error)) => Recorded::Failed(error.into()),
-                Err(problem) => Recorded::Failed(problem),
+                Err(error) => Recorded::Failed(error.into()),
             });
         }
         let committed: usize = recorded.iter().map(Recorded::executions).sum();
@@ -100,29 +100,10 @@ impl Recorder {
             }
         }
     }
+}
 
-    async fn insert(&self, submissions: &[Submission]) -> Vec<Result<Submitted, Problem>> {
-        match self.submit(submissions).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            // Nothing of it was committed, so each may be tried alone.
-            Err(StoreError::Refused(_)) if submissions.len() > 1 => {
-                let mut answers = Vec::with_capacity(submissions.len());
-                for submission in submissions {
-                    let alone = self.submit(std::slice::from_ref(submission)).await;
-                    answers.push(alone.map_err(Problem::from).and_then(|mut answers| {
-                        answers.pop().ok_or_else(|| Problem::internal("a submission was not answered"))
-                    }));
-                }
-                answers
-            }
-            Err(error) => {
-                let problem = Problem::from(error);
-                submissions.iter().map(|_| Err(problem.clone())).collect()
-            }
-        }
-    }
-
-    async fn submit(&self, submissions: &[Submission]) -> StoreResult<Vec<Submitted>> {
+impl Statement<Submission, Submitted> for Recorder {
+    async fn run(&self, submissions: &[Submission]) -> StoreResult<Vec<Submitted>> {
         let commit = async { submit(&mut *self.database.get().await?, submissions).await };
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
             Ok(answers) => answers,

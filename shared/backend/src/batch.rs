@@ -3,6 +3,7 @@
 //! Invariant: every accepted item is answered exactly once, with what the batch that carried it answered. Called by whoever serves many
 //! small requests by one statement: submit, start, heartbeat, finish.
 
+use crate::store::{StoreError, StoreResult};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -10,6 +11,31 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 /// Answers a whole batch, in its order.
 pub trait Commit<T, A>: Send + Sync + 'static {
     fn commit(&self, items: Vec<T>) -> impl Future<Output = Vec<A>> + Send;
+}
+
+/// A statement for a whole batch, which may be asked again.
+pub trait Statement<T, A>: Send + Sync + 'static {
+    /// Answers in the batch's order.
+    fn run(&self, items: &[T]) -> impl Future<Output = StoreResult<Vec<A>>> + Send;
+}
+
+/// One answer for each. What PostgreSQL refuses is asked about one by one, so that none fails for what is wrong with another; an outage is everybody's.
+pub async fn answer_each<T: Sync, A: Send>(statement: &impl Statement<T, A>, items: &[T]) -> Vec<StoreResult<A>> {
+    match statement.run(items).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        // Nothing of it was committed, so each may be tried alone.
+        Err(StoreError::Refused(_)) if items.len() > 1 => {
+            let mut answers = Vec::with_capacity(items.len());
+            for item in items {
+                let alone = statement.run(std::slice::from_ref(item)).await;
+                answers.push(alone.and_then(|mut answers| {
+                    answers.pop().ok_or_else(|| StoreError::Refused("an item was not answered".to_owned()))
+                }));
+            }
+            answers
+        }
+        Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
+    }
 }
 
 /// A queue in front of one [`Commit`]. Cloning shares it.
@@ -138,5 +164,38 @@ mod tests {
         assert_eq!(batcher.submit(3).await, Err(Overloaded));
         recorder.gate.add_permits(2);
         assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(2), Ok(4)));
+    }
+
+    /// Answers with its items, refuses 2, and is away for 0.
+    #[derive(Default)]
+    struct Echo(AtomicUsize);
+
+    impl Statement<u32, u32> for Echo {
+        async fn run(&self, items: &[u32]) -> StoreResult<Vec<u32>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            match items {
+                items if items.contains(&0) => Err(StoreError::Unavailable("away".to_owned())),
+                items if items.contains(&2) => Err(StoreError::Refused("two".to_owned())),
+                items => Ok(items.to_vec()),
+            }
+        }
+    }
+
+    async fn answered(items: &[u32]) -> (Vec<Result<u32, &'static str>>, usize) {
+        let echo = Echo::default();
+        let answers = answer_each(&echo, items).await.into_iter();
+        let word = |error| if matches!(error, StoreError::Refused(_)) { "refused" } else { "away" };
+        (answers.map(|answer| answer.map_err(word)).collect(), echo.0.into_inner())
+    }
+
+    #[tokio::test]
+    async fn an_item_that_is_refused_fails_by_itself() {
+        assert_eq!(answered(&[1, 3]).await, (vec![Ok(1), Ok(3)], 1));
+        assert_eq!(answered(&[1, 2, 3]).await, (vec![Ok(1), Err("refused"), Ok(3)], 4));
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_not_asked_about_one_by_one() {
+        assert_eq!(answered(&[1, 0]).await, (vec![Err("away"); 2], 1));
     }
 }

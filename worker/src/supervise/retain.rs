@@ -79,18 +79,10 @@ async fn delete_objects_of(worker: &Worker, tenant: &str, id: ExecutionId) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::process::{ProcessLauncher, Surroundings};
-    use crate::worker::{Freed, Judged, Pulse, Settings};
-    use roadstead_backend::config::{LaunchTimes, ObjectsConfig, PostgresConfig, RedisConfig, Secret};
-    use roadstead_backend::dispatch::Dispatch;
-    use roadstead_backend::objects::Objects;
-    use roadstead_backend::store::{Database, database};
-    use slog::{Discard, Logger, o};
-    use std::sync::Arc;
-    use std::time::Duration;
+    use crate::testing;
+    use roadstead_backend::store::database;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio_util::task::TaskTracker;
 
     /// An object store that holds nothing.
     async fn empty_store() -> String {
@@ -112,60 +104,10 @@ mod tests {
         endpoint
     }
 
-    async fn worker() -> Worker {
-        let database = PostgresConfig {
-            url: Secret::new(roadstead_testkit::servers().await.new_database().await),
-            max_connections: 2,
-            connect_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(30),
-        };
-        database::migrate(&database).await.unwrap();
-        let log = Logger::root(Discard, o!());
-        let nowhere = "http://127.0.0.1:9".to_owned();
-        let surroundings = Surroundings {
-            executor: "/none".into(),
-            api_url: nowhere.clone(),
-            workspace_root: "/none".into(),
-            search_path: None,
-            certificates: None,
-        };
-        let objects = ObjectsConfig {
-            endpoint: empty_store().await,
-            public_endpoint: nowhere.clone(),
-            region: "us-east-1".to_owned(),
-            credentials: Some((Secret::new("id"), Secret::new("secret"))),
-            path_style: true,
-            meta_bucket: "meta".to_owned(),
-            content_bucket: "content".to_owned(),
-            create_buckets: false,
-            presign_expiry: Duration::from_secs(900),
-        };
-        Worker {
-            id: "one".to_owned(),
-            database: Database::new(&database),
-            dispatch: Dispatch::new(&RedisConfig { url: Secret::new("redis://127.0.0.1:9"), prefix: String::new() })
-                .unwrap(),
-            objects: Objects::new(&objects).unwrap(),
-            launcher: Arc::new(ProcessLauncher::new(surroundings, 1, log.clone())),
-            settings: Settings {
-                cap: 1,
-                launch: LaunchTimes { launch_lease: Duration::from_secs(15), start_timeout: Duration::from_secs(300) },
-                reconcile_interval: Duration::from_secs(30),
-                retention: Duration::from_secs(3_600),
-                idempotency_retention: Duration::from_secs(3_600),
-                shutdown_timeout: Duration::ZERO,
-            },
-            freed: Freed::default(),
-            judged: Judged::default(),
-            settling: TaskTracker::new(),
-            pulse: Pulse::default(),
-            log,
-        }
-    }
-
     #[tokio::test(flavor = "multi_thread")]
     async fn executions_whose_objects_can_not_be_deleted_hold_up_no_other() {
-        let worker = worker().await;
+        let (worker, database) = testing::worker(&empty_store().await).await;
+        database::migrate(&database).await.unwrap();
         // Of a tenant whose objects have no keys, and the oldest: a batch of nothing else.
         let executions = |tenant: &str, number: i64, days: u32| {
             format!(
