@@ -219,30 +219,34 @@ impl Spool {
         }
     }
 
-    /// Writes the first `end` bytes of the buffer to the segment's file, and answers its path. Steps can write where it lies: no file is used that is there
-    /// already, be it a pipe that nobody reads or a link to somewhere else.
+    /// Writes the first `end` bytes of the buffer to the segment's file, and answers its path.
     fn write(&mut self, open: &mut Open, end: usize) -> io::Result<PathBuf> {
+        let (path, file) = match &mut open.file {
+            Some(file) => file,
+            none => none.insert(self.create()?),
+        };
+        file.write_all(&self.buffer[..end])?;
+        open.hash.update(&self.buffer[..end]);
+        Ok(path.clone())
+    }
+
+    /// Steps can write where it lies: no file is used that is there already, be it a pipe that nobody reads or a link to somewhere else.
+    fn create(&mut self) -> io::Result<(PathBuf, File)> {
         if !self.is_made {
             make_private(&self.folder)?;
             self.is_made = true;
         }
-        if open.file.is_none() {
-            let path = self.folder.join(self.next_seq.to_string());
-            let create = || File::options().write(true).create_new(true).mode(0o600).open(&path);
-            let file = match create() {
-                // Somebody has tidied up an empty folder.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    make_private(&self.folder)?;
-                    create()?
-                }
-                created => created?,
-            };
-            open.file = Some((path, file));
-        }
-        let (path, file) = open.file.as_mut().expect("it was made above");
-        file.write_all(&self.buffer[..end])?;
-        open.hash.update(&self.buffer[..end]);
-        Ok(path.clone())
+        let path = self.folder.join(self.next_seq.to_string());
+        let create = || File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = match create() {
+            // Somebody has tidied up an empty folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_private(&self.folder)?;
+                create()?
+            }
+            created => created?,
+        };
+        Ok((path, file))
     }
 
     /// The disk is full or broken: the open segment's lines count as dropped, and their numbers are used again.
