@@ -1,6 +1,7 @@
 //! A load generator that costs little: raw HTTP/1.1 over kept-alive connections, so that the server's CPU is not spent on the client.
 
 use anyhow::{anyhow, bail};
+use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,7 +26,7 @@ pub fn run(
     address: &str,
     connections: usize,
     span: Duration,
-    request: impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static,
+    request: impl Fn(usize, u64) -> Bytes + Send + Sync + 'static,
 ) -> anyhow::Result<Load> {
     let address = address.to_owned();
     // A thread and a runtime of its own: one core's worth of client at most.
@@ -41,7 +42,7 @@ async fn closed_loops(
     address: String,
     connections: usize,
     span: Duration,
-    request: std::sync::Arc<impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static>,
+    request: std::sync::Arc<impl Fn(usize, u64) -> Bytes + Send + Sync + 'static>,
 ) -> anyhow::Result<Load> {
     let mut sockets = Vec::new();
     for _ in 0..connections {
@@ -101,10 +102,10 @@ async fn expect_accepted(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow
 }
 
 /// A POST of a JSON body.
-pub fn post(path: &str, key: &str, headers: &str, body: &str) -> Vec<u8> {
+pub fn post(path: &str, key: &str, headers: &str, body: &str) -> Bytes {
     format!(
         "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
-    .into_bytes()
+    .into()
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a 2xx is sent after the commit, and nothing is stored for a request that was refused. Never waits for Redis.
 
+mod answer;
 mod decode;
 mod definition;
 mod grammar;
@@ -38,8 +39,6 @@ use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution};
 use roadstead_domain::decode::Errors;
 use roadstead_domain::ids::ExecutionId;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 /// A body up to this is read whole; a longer one is streamed.
 const MAX_BUFFERED_BYTES: usize = 128 << 10;
@@ -49,8 +48,6 @@ const MAX_INLINE_BYTES: usize = 64 << 10;
 const MAX_OTHERS_BYTES: usize = (1 << 20) + (256 << 10);
 const MAX_BATCH_BYTES: usize = 16 << 20;
 const MAX_BATCH: usize = 1_000;
-/// Of an execution in an answer.
-const USUAL_VIEW_BYTES: usize = 1 << 10;
 
 const JSON: &[&str] = &["application/json"];
 
@@ -116,20 +113,13 @@ pub async fn one(
     Ok(accepted(&execution))
 }
 
-/// Executions recorded together.
-#[derive(Serialize, ToSchema)]
-pub struct Batch<'a> {
-    /// In the order of the submissions.
-    pub executions: Vec<ExecutionView<'a>>,
-}
-
 /// Submit up to a thousand executions, all or none
 #[utoipa::path(
     post, path = "/v1/executions/batch", tag = "executions", operation_id = "submitExecutions",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = crate::openapi::BatchSubmission,
     responses(
-        (status = 202, description = "The executions, in the order of their submissions", body = Batch<'static>),
+        (status = 202, description = "The executions, in the order of their submissions", body = answer::Batch<'static>),
         (status = 400, response = crate::openapi::BadRequest),
         (status = 413, response = crate::openapi::TooLarge),
         (status = 415, response = crate::openapi::UnsupportedMediaType),
@@ -155,9 +145,7 @@ pub async fn batch(
     }
     drop(whole);
     let executions = service::accept(&app, &principal.tenant, idempotency, executions).await?;
-    let executions: Vec<_> = executions.iter().map(ExecutionView::of_submitted).collect();
-    let mut answer = Vec::with_capacity(executions.len() * USUAL_VIEW_BYTES);
-    serde_json::to_writer(&mut answer, &Batch { executions }).map_err(Problem::internal)?;
+    let answer = answer::batch(&executions).map_err(Problem::internal)?;
     Ok(HttpResponse::Accepted().content_type("application/json").body(answer))
 }
 

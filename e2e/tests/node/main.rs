@@ -12,3 +12,4 @@ mod node_loss;
 mod outside;
 mod runs;
 mod secrets;
+mod start_deadline;

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// This machine, as the node's pods know it.
-const MACHINE: &str = "10.89.0.1";
+pub const MACHINE: &str = "10.89.0.1";
 
 pub struct Outside {
     pub client: Client,

@@ -254,12 +254,15 @@ async fn witness(worker: &Worker, tenant: &str, attempt: AttemptId, end: &End) -
 }
 
 fn seen(end: &End) -> Witness {
+    let late =
+        |message: String| Witness::StartFailed { reason: Reason::new(Reason::START_TIMEOUT, message), retryable: true };
     match end {
+        // What it waited for is not what is wrong with it: that it took so long is.
+        End::NotStarted { reason, .. } if reason.code == Reason::IMAGE_PULLING => {
+            late(format!("no start was granted in time: {}", reason.message))
+        }
         End::NotStarted { reason, retryable } => Witness::StartFailed { reason: reason.clone(), retryable: *retryable },
-        End::Stopped(StopCause::StartTimeout) => Witness::StartFailed {
-            reason: Reason::new(Reason::START_TIMEOUT, "no start was granted in time"),
-            retryable: true,
-        },
+        End::Stopped(StopCause::StartTimeout) => late("no start was granted in time".to_owned()),
         End::Stopped(StopCause::LeaseExpired) => {
             Witness::Lost(Reason::new(Reason::LEASE_EXPIRED, "its executor was not heard of until its lease ran out"))
         }
@@ -375,6 +378,12 @@ mod tests {
         assert_eq!(code(End::Unseen(reason.clone())), "start failed, executor_lost, true");
         assert_eq!(code(End::NotStarted { reason, retryable: false }), "start failed, executor_lost, false");
         assert_eq!(code(End::Stopped(StopCause::StartTimeout)), "start failed, start_timeout, true");
+        let pulling = Reason::new(Reason::IMAGE_PULLING, "x");
+        assert_eq!(
+            code(End::NotStarted { reason: pulling, retryable: true }),
+            "start failed, start_timeout, true",
+            "nobody fails for what may take its time"
+        );
         assert_eq!(code(End::Stopped(StopCause::LeaseExpired)), "lost, lease_expired");
         assert_eq!(code(End::Stopped(StopCause::RunTimeout)), "timed out, run_timeout");
         assert_eq!(code(End::Stopped(StopCause::Over)), "lost, executor_lost");

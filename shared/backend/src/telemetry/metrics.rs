@@ -195,7 +195,7 @@ mod tests {
         let handle = install_metrics();
         begin_worker_series("process");
         let text = handle.render();
-        for reason in ["unknown", "quota_exceeded", "image_pulling"] {
+        for reason in ["unknown", "quota_exceeded", "start_timeout"] {
             let line = format!("{LAUNCH_FAILURES_TOTAL}{{reason=\"{reason}\"}} 0");
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

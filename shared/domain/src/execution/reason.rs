@@ -67,7 +67,6 @@ impl Reason {
         Self::START_TIMEOUT,
         Self::IMAGE_NOT_FOUND,
         Self::IMAGE_PULL_BACKOFF,
-        Self::IMAGE_PULLING,
         Self::UNSCHEDULABLE,
         Self::QUOTA_EXCEEDED,
         Self::SANDBOX_FAILED,

@@ -388,10 +388,16 @@ impl Entry {
     fn news(&mut self, attempt: AttemptId, now: Instant) -> Option<News> {
         let lasted = now.saturating_duration_since(self.judged_at);
         match self.judgement.clone() {
-            Judgement::Alive => None,
             Judgement::Over(end) if self.sighting.job.is_some() => self.over(attempt, end, lasted),
             Judgement::Over(end) => self.gone(attempt, end, lasted, now),
-            _ if self.told > Told::Nothing || self.stopped.is_some() => None,
+            _ if self.told > Told::Nothing => None,
+            // Once that is settled it can't start any more, however long it takes to go.
+            _ if self.stopped == Some(StopCause::StartTimeout) => {
+                self.told = Told::Hopeless;
+                Some(self.ended(attempt, self.explained(End::Stopped(StopCause::StartTimeout)), Stage::Doomed))
+            }
+            _ if self.stopped.is_some() => None,
+            Judgement::Alive => None,
             Judgement::Hopeless { reason, retryable, after } if lasted >= after => {
                 self.told = Told::Hopeless;
                 Some(self.ended(attempt, End::NotStarted { reason, retryable }, Stage::Doomed))
@@ -731,12 +737,13 @@ mod tests {
         scene.pass(30);
         assert!(scene.board.next_news().is_some(), "now and then they are told");
         scene.board.stop(scene.attempt, StopCause::StartTimeout, scene.now);
+        let is_unschedulable =
+            |end| matches!(end, Some((End::NotStarted { reason, .. }, _)) if reason.code == "unschedulable");
+        assert!(is_unschedulable(scene.end()));
         scene.job(None);
         let gone = PodSight { uid: "1".into(), ..PodSight::default() };
         scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
-        assert!(
-            matches!(scene.end(), Some((End::NotStarted { reason, .. }, Stage::Gone)) if reason.code == "unschedulable")
-        );
+        assert!(is_unschedulable(scene.end()), "now its berth is free, too");
     }
 
     #[test]
