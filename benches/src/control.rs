@@ -1,4 +1,5 @@
-//! The controls: PostgreSQL alone, on the same server, in the same run.
+//! The controls: PostgreSQL alone, on the same server, in the same run. A checkpoint goes before each and after it, so that what is compared with it
+//! does not write what the control left.
 
 use crate::stack::Stack;
 use anyhow::{Context, anyhow};
@@ -36,7 +37,7 @@ pub async fn one_row_inserts(stack: &Stack, span: Duration) -> anyhow::Result<f6
         .lines()
         .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
         .ok_or_else(|| anyhow!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))?;
-    database.batch_execute("DROP TABLE bench_control").await?;
+    database.batch_execute("DROP TABLE bench_control; CHECKPOINT").await?;
     Ok(rate)
 }
 
@@ -79,6 +80,6 @@ pub async fn unnest_inserts(stack: &Stack, span: Duration) -> anyhow::Result<f64
         rows += joined??;
     }
     let rate = rows as f64 / begin.elapsed().as_secs_f64();
-    setup.batch_execute("DROP TABLE bench_executions").await?;
+    setup.batch_execute("DROP TABLE bench_executions; CHECKPOINT").await?;
     Ok(rate)
 }
