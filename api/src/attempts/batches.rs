@@ -1,7 +1,9 @@
 //! Group commit of what executors report: the same batcher as for submissions, one queue a kind.
+//!
+//! Reports come one by one, as attempts begin and end: without a pause each would be a commit of its own, which costs several times what its row does.
 
 use crate::problem::Problem;
-use roadstead_backend::batch::{Batcher, Commit, Statement, answer_each};
+use roadstead_backend::batch::{Batcher, Commit, Statement, Terms, answer_each};
 use roadstead_backend::store::finish::{Finished, Report, finish};
 use roadstead_backend::store::heartbeat::{Beat, heartbeat};
 use roadstead_backend::store::start::{Start, StartClaim, start};
@@ -9,10 +11,8 @@ use roadstead_backend::store::{Database, StoreResult};
 use roadstead_domain::attempt::protocol::HeartbeatReply;
 use std::time::Duration;
 
-/// What arrives during a commit is in the next one: a few large ones cost less than many small ones.
-const CONCURRENT_COMMITS: usize = 1;
-const MAX_GATHERED: usize = 256;
-const MAX_WAITING: usize = 4_096;
+/// A few large commits cost less than many small ones.
+const TERMS: Terms = Terms { concurrent: 1, max_items: 256, max_waiting: 4_096, spacing: Duration::from_millis(3) };
 
 /// The queues in front of the commits. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ where
     A: Send + 'static,
     S: Statement<T, A>,
 {
-    Batcher::start(Each(statement), CONCURRENT_COMMITS, MAX_GATHERED, MAX_WAITING)
+    Batcher::start(Each(statement), TERMS)
 }
 
 #[derive(Debug)]

@@ -4,24 +4,20 @@ use super::record::{Item, Recorded, Recorder};
 use crate::enqueue::Enqueuer;
 use crate::problem::{Kind, Problem};
 use crate::state::App;
-use roadstead_backend::batch::Batcher;
+use roadstead_backend::batch::{Batcher, Terms};
 use roadstead_backend::dispatch::Share;
 use roadstead_backend::store::Database;
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution, Submission, Submitted, look_up};
 use roadstead_backend::store::tenants::Tenant;
 use roadstead_domain::execution::State;
+use std::time::Duration;
 
-/// Commits of single submissions at once. While it waits for the disk all that arrives gathers: two at once would each be half as large, and cost more.
-const CONCURRENT_COMMITS: usize = 1;
-/// Of batches, which are large enough by themselves: while one waits for the disk, the next one is on its way.
-const CONCURRENT_BATCH_COMMITS: usize = 2;
-/// Requests in one commit.
-const MAX_GATHERED: usize = 256;
-/// Batch requests in one commit: each may hold a thousand executions.
-const MAX_GATHERED_BATCHES: usize = 4;
-const MAX_WAITING: usize = 8_192;
-const MAX_WAITING_BATCHES: usize = 64;
+/// Single submissions go in one commit at a time: while it waits for the disk all that arrives gathers; two at once would each be half as large, and cost
+/// more. Whoever submits waits, so nothing is held back for more.
+const SINGLE: Terms = Terms { concurrent: 1, max_items: 256, max_waiting: 8_192, spacing: Duration::ZERO };
+/// Batches, each of which may hold a thousand executions, are large enough by themselves: while one waits for the disk, the next one is on its way.
+const BATCHES: Terms = Terms { concurrent: 2, max_items: 4, max_waiting: 64, spacing: Duration::ZERO };
 
 /// The queues in front of the commit. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -33,10 +29,7 @@ pub struct Submitter {
 impl Submitter {
     pub fn start(database: &Database, enqueuer: &Enqueuer) -> Self {
         let recorder = || Recorder { database: database.clone(), enqueuer: enqueuer.clone() };
-        Self {
-            single: Batcher::start(recorder(), CONCURRENT_COMMITS, MAX_GATHERED, MAX_WAITING),
-            batches: Batcher::start(recorder(), CONCURRENT_BATCH_COMMITS, MAX_GATHERED_BATCHES, MAX_WAITING_BATCHES),
-        }
+        Self { single: Batcher::start(recorder(), SINGLE), batches: Batcher::start(recorder(), BATCHES) }
     }
 }
 

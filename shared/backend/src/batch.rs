@@ -1,4 +1,4 @@
-//! Group commit without a timer: while one batch is with the database, the next one gathers.
+//! Group commit: while one batch is with the database, the next one gathers; where many small ones would follow each other, it waits a little for more.
 //!
 //! Invariant: every accepted item is answered exactly once, with what the batch that carried it answered. Called by whoever serves many
 //! small requests by one statement: submit, start, heartbeat, finish.
@@ -6,7 +6,9 @@
 use crate::store::{StoreError, StoreResult};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Answers a whole batch, in its order.
 pub trait Commit<T, A>: Send + Sync + 'static {
@@ -38,6 +40,19 @@ pub async fn answer_each<T: Sync, A: Send>(statement: &impl Statement<T, A>, ite
     }
 }
 
+/// How a [`Batcher`] gathers.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Batches that are with the database at once.
+    pub concurrent: usize,
+    /// Items in one of them.
+    pub max_items: usize,
+    /// Items that may wait.
+    pub max_waiting: usize,
+    /// From the beginning of one batch to that of the next, at the least. One that comes after a pause is not held back.
+    pub spacing: Duration,
+}
+
 /// A queue in front of one [`Commit`]. Cloning shares it.
 #[derive(Debug)]
 pub struct Batcher<T, A> {
@@ -56,18 +71,20 @@ impl<T, A> Clone for Batcher<T, A> {
 pub struct Overloaded;
 
 impl<T: Send + 'static, A: Send + 'static> Batcher<T, A> {
-    /// Starts gathering. At most `concurrent` batches of at most `max_items` are with the database at once, and at most `max_waiting` items wait.
-    pub fn start(commit: impl Commit<T, A>, concurrent: usize, max_items: usize, max_waiting: usize) -> Self {
-        let (queue, mut waiting) = mpsc::channel::<(T, oneshot::Sender<A>)>(max_waiting);
+    pub fn start(commit: impl Commit<T, A>, terms: Terms) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<(T, oneshot::Sender<A>)>(terms.max_waiting);
         let commit = Arc::new(commit);
-        let turns = Arc::new(Semaphore::new(concurrent));
+        let turns = Arc::new(Semaphore::new(terms.concurrent));
         tokio::spawn(async move {
+            let mut next_begins = Instant::now();
             // A turn is taken first, so that everything that arrives while all turns are out is in the next batch.
             while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
+                tokio::time::sleep_until(next_begins).await;
                 let mut gathered = Vec::new();
-                if waiting.recv_many(&mut gathered, max_items).await == 0 {
+                if waiting.recv_many(&mut gathered, terms.max_items).await == 0 {
                     break;
                 }
+                next_begins = Instant::now() + terms.spacing;
                 let commit = Arc::clone(&commit);
                 tokio::spawn(async move {
                     let (items, replies): (Vec<T>, Vec<_>) = gathered.into_iter().unzip();
@@ -97,6 +114,8 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    const TERMS: Terms = Terms { concurrent: 1, max_items: 1, max_waiting: 1, spacing: Duration::ZERO };
+
     struct Recorder {
         sizes: Mutex<Vec<usize>>,
         gate: Semaphore,
@@ -117,7 +136,7 @@ mod tests {
     async fn what_arrives_during_a_commit_is_one_batch_and_each_gets_its_own_answer() {
         let recorder =
             Arc::new(Recorder { sizes: Mutex::default(), gate: Semaphore::new(0), running: AtomicUsize::new(0) });
-        let batcher = Batcher::start(Arc::clone(&recorder), 1, 100, 1_000);
+        let batcher = Batcher::start(Arc::clone(&recorder), Terms { max_items: 100, max_waiting: 1_000, ..TERMS });
         let first = tokio::spawn({
             let batcher = batcher.clone();
             async move { batcher.submit(1).await }
@@ -146,7 +165,7 @@ mod tests {
     async fn a_full_queue_says_so() {
         let recorder =
             Arc::new(Recorder { sizes: Mutex::default(), gate: Semaphore::new(0), running: AtomicUsize::new(0) });
-        let batcher = Batcher::start(Arc::clone(&recorder), 1, 1, 1);
+        let batcher = Batcher::start(Arc::clone(&recorder), TERMS);
         let first = tokio::spawn({
             let batcher = batcher.clone();
             async move { batcher.submit(1).await }
@@ -164,6 +183,33 @@ mod tests {
         assert_eq!(batcher.submit(3).await, Err(Overloaded));
         recorder.gate.add_permits(2);
         assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(2), Ok(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_after_a_pause_is_not_held_back_and_what_follows_gathers() {
+        let recorder =
+            Arc::new(Recorder { sizes: Mutex::default(), gate: Semaphore::new(100), running: AtomicUsize::new(0) });
+        let spacing = Duration::from_millis(3);
+        let terms = Terms { max_items: 100, max_waiting: 100, spacing, ..TERMS };
+        let batcher = Batcher::start(Arc::clone(&recorder), terms);
+        let begin = Instant::now();
+        for pause in [0, 3, 60] {
+            tokio::time::advance(Duration::from_millis(pause)).await;
+            let asked = Instant::now();
+            batcher.submit(1).await.unwrap();
+            assert_eq!(asked.elapsed(), Duration::ZERO, "after {pause} ms");
+        }
+        let some: Vec<_> = (2..=4)
+            .map(|n| {
+                let batcher = batcher.clone();
+                tokio::spawn(async move { batcher.submit(n).await })
+            })
+            .collect();
+        for answer in some {
+            answer.await.unwrap().unwrap();
+        }
+        assert_eq!(begin.elapsed(), Duration::from_millis(63) + spacing);
+        assert_eq!(*recorder.sizes.lock().unwrap(), [1, 1, 1, 3]);
     }
 
     /// Answers with its items, refuses 2, and is away for 0.
