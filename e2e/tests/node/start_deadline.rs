@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-const START_TIMEOUT_SECONDS: &str = "5";
+const START_TIMEOUT_SECONDS: &str = "8";
 /// From the deadline to the end of the attempt that missed it.
 const PROMPT: Duration = Duration::from_secs(5);
 
@@ -25,6 +25,7 @@ async fn misses_its_starts(outside: &Outside, spec: Value) -> Vec<Value> {
         "{execution}"
     );
     let attempts = outside.attempts(&id).await;
+    assert_eq!(attempts.len(), 2);
     for attempt in &attempts {
         let at = |name: &str| attempt[name].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
         let deadline = at("claimed_at") + Duration::from_secs(START_TIMEOUT_SECONDS.parse().unwrap());
@@ -42,7 +43,9 @@ async fn misses_its_starts(outside: &Outside, spec: Value) -> Vec<Value> {
 async fn an_executor_that_can_not_reach_the_api_misses_its_start() {
     let outside = outside().await;
     outside.to_api.cut();
-    misses_its_starts(&outside, script("true")).await;
+    for attempt in misses_its_starts(&outside, script("true")).await {
+        assert_eq!(attempt["reason"]["message"], "no start was granted in time", "its image was there");
+    }
 }
 
 #[tokio::test]

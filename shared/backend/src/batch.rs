@@ -79,7 +79,10 @@ impl<T: Send + 'static, A: Send + 'static> Batcher<T, A> {
             let mut next_begins = Instant::now();
             // A turn is taken first, so that everything that arrives while all turns are out is in the next batch.
             while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
-                tokio::time::sleep_until(next_begins).await;
+                // A timer that is over already would still be waited for until the clock's next millisecond.
+                if Instant::now() < next_begins {
+                    tokio::time::sleep_until(next_begins).await;
+                }
                 let mut gathered = Vec::new();
                 if waiting.recv_many(&mut gathered, terms.max_items).await == 0 {
                     break;

@@ -113,8 +113,10 @@ async fn over(worker: &Worker, connection: &mut Connection, observer: &Observer,
 pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> StoreResult<()> {
     let held = worker.launcher.held();
     let late = overdue::overdue(connection, MAX_OVERDUE).await?;
-    let late =
-        late.into_iter().map(|late| (late.attempt, cause(late.why))).filter(|(attempt, _)| held.contains(attempt));
+    let late = late
+        .into_iter()
+        .filter(|late| held.contains(&late.attempt) && has_time_left(worker, late).is_none())
+        .map(|late| (late.attempt, cause(late.why)));
     let over = surplus(worker, connection, &held).await?;
     for (attempt, cause) in late.chain(over.into_iter().map(|attempt| (attempt, StopCause::Over))) {
         end(worker, attempt, cause);
@@ -192,12 +194,10 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
         // Whoever has not seen the cluster yet does not know what keeps it. It is found again.
         return Ok(());
     }
-    if let (Overdue::Start, Some(begun)) = (why, worker.launcher.begun(attempt)) {
+    if let Some(begun) = has_time_left(worker, late) {
         let start_timeout = worker.settings.launch.start_timeout;
         let mut connection = worker.database.get().await?;
-        if begun < start_timeout
-            && overdue::put_off_start(&mut connection, &late.tenant, attempt, begun, start_timeout).await?
-        {
+        if overdue::put_off_start(&mut connection, &late.tenant, attempt, begun, start_timeout).await? {
             return Ok(());
         }
     }
@@ -231,6 +231,12 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
         worker.launcher.let_go(attempt);
     }
     Ok(())
+}
+
+/// How long ago somebody else's queue let it begin, if it has not had its time to start since. Its deadline is the supervisor's to put off.
+fn has_time_left(worker: &Worker, late: &Late) -> Option<Duration> {
+    let begun = worker.launcher.begun(late.attempt).filter(|_| late.why == Overdue::Start)?;
+    Some(begun).filter(|begun| *begun < worker.settings.launch.start_timeout)
 }
 
 const fn cause(why: Overdue) -> StopCause {

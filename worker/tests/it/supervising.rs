@@ -286,6 +286,27 @@ async fn no_start_in_time_ends_the_process_and_counts_as_a_failed_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_elses_queue_holds_back_is_not_ended_by_who_launched_it() {
+    let world = World::new().await;
+    let running = world.start("alive", settings(4));
+    let once = || NewExecution { max_attempts: 1, ..execution() };
+    let ids = world.submit(vec![once(), once()]).await;
+    let orders = running.launcher.launched(2).await;
+    let other = orders.iter().find(|order| order.attempt.execution_id == ids[1]).unwrap();
+    world.start_attempt(other).await;
+    *running.launcher.begun.lock().unwrap() = Some(Duration::ZERO);
+    world
+        .sql(
+            "UPDATE attempts SET start_deadline = now() - interval '1 second', run_deadline = now() - interval '1 hour'",
+        )
+        .await;
+    world.wait_for_state(ids[1], State::TimedOut).await;
+    world.wait_for_state(ids[0], State::Launching).await;
+    assert_eq!(running.launcher.held().len(), 1, "who looked at the other looked at this");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_elses_queue_holds_back_is_late_only_after_its_own_time() {
     let world = World::new().await;
     let dead = world.start("dead", settings(4));

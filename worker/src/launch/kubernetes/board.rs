@@ -1,6 +1,7 @@
 //! The board: a sighting for every attempt of the installation that is to be seen in the cluster, and what of it is news.
 //!
-//! Each end is told once, and what is told is settled and let go, which deletes the Job; when that is gone, it is told, and forgotten.
+//! Each end is told once, and what is told is settled and let go, which deletes the Job; when that is gone, it is told, and forgotten. That an attempt
+//! can't start, or did not in time, is told while its pod is still there: it is an end, and no berth is free by it.
 //! Whoever launched an attempt tells its end at once; every other worker tells it when its Job is still there a moment later, so that
 //! one that died is stood in for by all others.
 
@@ -391,13 +392,21 @@ impl Entry {
             Judgement::Over(end) if self.sighting.job.is_some() => self.over(attempt, end, lasted),
             Judgement::Over(end) => self.gone(attempt, end, lasted, now),
             _ if self.told > Told::Nothing => None,
-            // Once that is settled it can't start any more, however long it takes to go.
-            _ if self.stopped == Some(StopCause::StartTimeout) => {
+            // Once that is settled it can't start any more, however long it takes to go. A Job that nobody has seen may still be on its way, and of one on
+            // a lost node nobody will tell that it is gone: those are the supervisor's.
+            _ if self.stopped == Some(StopCause::StartTimeout) && self.will_be_seen_to_go() => {
                 self.told = Told::Hopeless;
-                Some(self.ended(attempt, self.explained(End::Stopped(StopCause::StartTimeout)), Stage::Doomed))
+                let end = match self.sighting.explain() {
+                    Some(reason) => End::NotStarted { reason, retryable: true },
+                    None => End::Stopped(StopCause::StartTimeout),
+                };
+                Some(self.ended(attempt, end, Stage::Doomed))
             }
             _ if self.stopped.is_some() => None,
-            Judgement::Alive => None,
+            Judgement::Alive => {
+                self.noted = None;
+                None
+            }
             Judgement::Hopeless { reason, retryable, after } if lasted >= after => {
                 self.told = Told::Hopeless;
                 Some(self.ended(attempt, End::NotStarted { reason, retryable }, Stage::Doomed))
@@ -470,6 +479,12 @@ impl Entry {
     /// Its end is recorded, and its pods are where nobody can end them.
     fn is_given_up(&self) -> bool {
         self.is_settled && self.has_live_pod() && self.sighting.pods.iter().all(|pod| pod.is_over || pod.node_is_lost)
+    }
+
+    fn will_be_seen_to_go(&self) -> bool {
+        self.awaited_since.is_none()
+            && self.sighting.job.is_some()
+            && !self.sighting.pods.iter().any(|pod| pod.node_is_lost)
     }
 
     fn has_job_to_delete(&self) -> bool {
@@ -744,6 +759,53 @@ mod tests {
         let gone = PodSight { uid: "1".into(), ..PodSight::default() };
         scene.board.see_pod(scene.attempt, "t", NAMESPACE, gone, true, scene.now);
         assert!(is_unschedulable(scene.end()), "now its berth is free, too");
+    }
+
+    #[test]
+    fn a_missed_start_is_told_at_once_as_it_stands_then() {
+        let mut scene = Scene::mine();
+        scene.job(Some(JobSight::default()));
+        scene.pod(Container::Waiting { reason: "PodInitializing".into(), message: String::new() });
+        scene.pass(2);
+        assert!(
+            matches!(scene.board.next_news(), Some(News::Waiting { reason, .. }) if reason.code == "image_pulling")
+        );
+        scene.pod(Container::Running);
+        assert!(scene.board.stop(scene.attempt, StopCause::StartTimeout, scene.now).is_some());
+        assert_eq!(scene.end(), Some((End::Stopped(StopCause::StartTimeout), Stage::Doomed)), "its image came");
+        scene.pass(60);
+        assert_eq!(scene.end(), None, "once");
+        assert!(scene.board.let_go(scene.attempt, scene.now).is_some());
+        assert_eq!(scene.live(), 1, "its pod is still there");
+    }
+
+    #[test]
+    fn a_missed_start_is_not_told_of_a_job_that_may_still_come() {
+        let mut scene = Scene::new();
+        scene.board.await_job(scene.attempt, "t", NAMESPACE, scene.now);
+        scene.board.stop(scene.attempt, StopCause::StartTimeout, scene.now);
+        scene.pass(5);
+        assert_eq!(scene.end(), None);
+        scene.job(Some(JobSight::default()));
+        assert_eq!(scene.end(), Some((End::Stopped(StopCause::StartTimeout), Stage::Doomed)));
+    }
+
+    #[test]
+    fn a_missed_start_on_a_lost_node_is_the_supervisors() {
+        let mut scene = Scene::mine();
+        scene.job(Some(JobSight::default()));
+        let lost = PodSight {
+            uid: "1".into(),
+            is_scheduled: true,
+            attempt: Container::Running,
+            node_is_lost: true,
+            ..PodSight::default()
+        };
+        scene.board.see_pod(scene.attempt, "t", NAMESPACE, lost, false, scene.now);
+        scene.board.stop(scene.attempt, StopCause::StartTimeout, scene.now);
+        scene.pass(60);
+        assert_eq!(scene.end(), None, "told here, its berth would wait for a pod that nobody sees go");
+        assert_eq!(scene.board.explain(scene.attempt).unwrap().code, "node_lost");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The Kubernetes launcher: an attempt is a Job of its own, named after it, so that the same launch asked for twice is one Job.
 //!
 //! Every worker looks at all Jobs and pods of the installation (`watch`), puts what it sees on a board (`board`), and knows what it means (`sight`).
-//! Invariants: a Job is created for a claimed attempt only; it is deleted when its attempt's end is recorded, or to end it; an end is told when no pod of
-//! it is alive; an error of the API server's is never an absence.
+//! Invariants: a Job is created for a claimed attempt only; it is deleted when its attempt's end is recorded, or to end it; that an attempt
+//! ran to its end is told when no pod of it is alive; an error of the API server's is never an absence.
 
 mod board;
 mod client;
