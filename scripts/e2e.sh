@@ -22,7 +22,7 @@ say "helm test"
 helm test $RELEASE --namespace $NAMESPACE --timeout 2m --hide-notes
 
 say "the tests on the node"
-nice cargo test --locked --workspace --test node -- --ignored --test-threads=2 --skip how_long --skip disturb:: --skip node_loss::
+nice cargo test --locked --workspace --test node -- --ignored --test-threads=3 --skip how_long --skip disturb:: --skip node_loss::
 
 say "the tests that take parts of the cluster away"
 nice cargo test --locked --workspace --test node -- --ignored --test-threads=1 disturb::

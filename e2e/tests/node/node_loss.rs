@@ -29,9 +29,9 @@ async fn a_lost_nodes_attempts_are_tried_again_when_nothing_of_them_runs() {
         ("MAX_CONCURRENT_JOBS", "2"),
     ])
     .await;
-    let lost = outside.submit(script(&format!("[ $ROADSTEAD_ATTEMPT = 2 ] || sleep {MARK}"))).await;
+    let lost = outside.submit(script(&format!("[ $ROADSTEAD_ATTEMPT = 2 ] || sleep {MARK}")), 1).await;
     // Long enough for the eviction to come before its end.
-    let heard = outside.submit(script("sleep 25")).await;
+    let heard = outside.submit(script("sleep 25"), 1).await;
     for id in [&lost, &heard] {
         outside.sees(id, "its start", RUN, |execution| execution["state"] == "running").await;
     }

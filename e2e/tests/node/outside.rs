@@ -47,8 +47,9 @@ impl Outside {
         Self { client, stack, to_api, to_s3, namespace, _servers: [api, worker] }
     }
 
-    pub async fn submit(&self, spec: Value) -> String {
-        let answer = self.client.post("/v1/executions", &json!({ "spec": spec, "max_retries": 1 })).await.expect(202);
+    pub async fn submit(&self, spec: Value, max_retries: u32) -> String {
+        let body = json!({ "spec": spec, "max_retries": max_retries });
+        let answer = self.client.post("/v1/executions", &body).await.expect(202);
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
