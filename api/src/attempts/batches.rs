@@ -1,6 +1,7 @@
 //! Group commit of what executors report: the same batcher as for submissions, one queue a kind.
 //!
-//! Reports come one by one, as attempts begin and end: without a pause each would be a commit of its own, which costs several times what its row does.
+//! Invariant: no attempt fails for what is wrong with another's report (`answer_each`). Reports come one by one, as attempts begin and end: without a pause
+//! each would be a commit of its own.
 
 use crate::problem::Problem;
 use roadstead_backend::batch::{Batcher, Commit, Statement, Terms, answer_each};
