@@ -19,6 +19,9 @@ use tokio::time::Instant;
 const MAX_WAITING_BATCHES: usize = 1_024;
 /// Batches that are appended together.
 const MAX_GATHERED: usize = 64;
+/// From one gathering to the next, at the least, so that under load a call of the script has ids enough to be worth it. What comes after a pause is not
+/// held back.
+const APPEND_SPACING: Duration = Duration::from_millis(3);
 /// Ids in one call of the script, which blocks Redis while it runs.
 const MAX_IDS_A_CALL: usize = 1_000;
 /// How long a full stream is taken to be full without asking: at first, and twice as long each time that it still is. Asking costs a second write of the
@@ -131,9 +134,19 @@ struct Appender {
     last_ring: Option<Instant>,
 }
 
+/// What came until `next_begins`, or the first that comes after it. May be given up and asked for again: nothing is lost.
+async fn gather(inbox: &mut mpsc::Receiver<Message>, messages: &mut Vec<Message>, next_begins: Instant) -> usize {
+    // A timer that is over already would still be waited for until the clock's next millisecond.
+    if Instant::now() < next_begins {
+        tokio::time::sleep_until(next_begins).await;
+    }
+    inbox.recv_many(messages, MAX_GATHERED).await
+}
+
 impl Appender {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(MAX_GATHERED);
+        let mut next_begins = Instant::now();
         loop {
             if self.gate.ring_wanted.swap(false, Ordering::AcqRel) {
                 self.want_ring();
@@ -144,10 +157,11 @@ impl Appender {
             let gate = Arc::clone(&self.gate);
             let due = self.ring_due;
             tokio::select! {
-                received = inbox.recv_many(&mut messages, MAX_GATHERED) => {
+                received = gather(&mut inbox, &mut messages, next_begins) => {
                     if received == 0 {
                         return;
                     }
+                    next_begins = Instant::now() + APPEND_SPACING;
                     self.handle(&mut messages).await;
                 }
                 () = gate.bell.notified() => {}
@@ -285,5 +299,28 @@ async fn leave_to_relay(database: &Database, log: &Logger, stream: &Stream, ids:
     let marked = async { relay::mark(&mut *database.get().await?, &stream.tenant, ids, false).await };
     if let Err(error) = marked.await {
         warn!(log, "rows that are not in Redis could not be marked so"; "tenant" => &stream.tenant, "rows" => ids.len(), "error" => %error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_after_a_pause_is_not_held_back_and_what_follows_gathers() {
+        let (queue, mut inbox) = mpsc::channel(8);
+        let mut messages = Vec::new();
+        let begin = Instant::now();
+        queue.send(Message::Append(Vec::new())).await.unwrap();
+        assert_eq!((gather(&mut inbox, &mut messages, begin).await, begin.elapsed()), (1, Duration::ZERO));
+        let next_begins = begin + APPEND_SPACING;
+        for _ in 0..3 {
+            queue.send(Message::Append(Vec::new())).await.unwrap();
+            // A ring comes in between.
+            assert!(gather(&mut inbox, &mut messages, next_begins).now_or_never().is_none());
+        }
+        assert_eq!((gather(&mut inbox, &mut messages, next_begins).await, begin.elapsed()), (3, APPEND_SPACING));
+        assert_eq!(messages.len(), 4);
     }
 }

@@ -8,6 +8,7 @@ use crate::enqueue::Enqueuer;
 use crate::metrics::GaugeCache;
 use crate::query::live::Streams;
 use crate::quota::Quotas;
+use crate::submit::definition::Remembered;
 use crate::submit::idempotency::InFlight;
 use crate::submit::service::Submitter;
 use crate::workflow_cache::WorkflowCache;
@@ -33,6 +34,7 @@ pub struct App {
     pub objects: Objects,
     pub keys: KeyCache,
     pub workflows: WorkflowCache,
+    pub definitions: Remembered,
     pub quotas: Quotas,
     pub in_flight: InFlight,
     pub enqueuer: Enqueuer,
@@ -74,6 +76,7 @@ impl App {
         Ok(Self {
             keys: KeyCache::default(),
             workflows: WorkflowCache::default(),
+            definitions: Remembered::default(),
             quotas: Quotas::new(database.clone()),
             in_flight: InFlight::default(),
             submitter: Submitter::start(&database, &enqueuer),

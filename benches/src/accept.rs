@@ -3,6 +3,7 @@
 use crate::report::{Figure, Report, median, quantile};
 use crate::stack::Stack;
 use crate::{control, cpu, load};
+use std::io::Write;
 use std::time::Duration;
 
 pub const CLIENTS: usize = 64;
@@ -22,16 +23,19 @@ pub async fn keys(stack: &Stack) -> anyhow::Result<Vec<String>> {
 /// One stretch of load; every request has an idempotency key of its own.
 pub fn stretch(stack: &Stack, keys: &[String], span: Duration) -> anyhow::Result<load::Load> {
     let address = stack.ready.api_url.trim_start_matches("http://").to_owned();
-    let keys = keys.to_vec();
     let run = uuid::Uuid::new_v4().simple().to_string();
     let body = serde_json::json!({
         "spec": crate::stack::noop()["spec"],
         "input": { "text": "x".repeat(control::PAYLOAD_BYTES) },
     })
     .to_string();
-    load::run(&address, CLIENTS, span, move |client, number| {
-        let header = format!("Idempotency-Key: {run}-{client}-{number}\r\n");
-        load::post("/v1/executions", &keys[client % keys.len()], &header, &body)
+    let requests: Vec<_> = keys.iter().map(|key| load::post("/v1/executions", key, &body)).collect();
+    load::run(&address, CLIENTS, span, move |client, number, request| {
+        let (before, after) = &requests[client % requests.len()];
+        request.extend_from_slice(before.as_bytes());
+        // To a vector nothing fails to be written.
+        let _ = write!(request, "Idempotency-Key: {run}-{client}-{number}\r\n");
+        request.extend_from_slice(after.as_bytes());
     })
 }
 

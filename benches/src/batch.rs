@@ -19,9 +19,10 @@ pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyh
         // A tenant of its own, whose quota knows nothing of the rounds before.
         let key = stack.key(&format!("batch-{round}")).await?;
         controls.push(control::unnest_inserts(stack, span).await?);
-        let request = load::post("/v1/executions/batch", &key, "", &body);
+        let (before, after) = load::post("/v1/executions/batch", &key, &body);
+        let request = before + &after;
         let before = cpu::seconds(&stack.front());
-        let load = load::run(&address, 4, span, move |_, _| request.clone())?;
+        let load = load::run(&address, 4, span, move |_, _, asked| asked.extend_from_slice(request.as_bytes()))?;
         let after = cpu::seconds(&stack.front());
         micros = cpu::micros_per_operation(&before, &after, load.answered as f64 * 1_000.0);
         rates.push(load.per_second() * 1_000.0);

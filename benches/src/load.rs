@@ -1,7 +1,7 @@
 //! A load generator that costs little: raw HTTP/1.1 over kept-alive connections, so that the server's CPU is not spent on the client.
 
 use anyhow::{anyhow, bail};
-use bytes::Bytes;
+use memchr::memmem;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,12 +21,12 @@ impl Load {
     }
 }
 
-/// Runs `connections` closed loops for `span`; `request` makes the whole request of connection `c`, number `n`. Every answer must be a 202.
+/// Runs `connections` closed loops for `span`; `request` writes the whole request of connection `c`, number `n`. Every answer must be a 202.
 pub fn run(
     address: &str,
     connections: usize,
     span: Duration,
-    request: impl Fn(usize, u64) -> Bytes + Send + Sync + 'static,
+    request: impl Fn(usize, u64, &mut Vec<u8>) + Send + Sync + 'static,
 ) -> anyhow::Result<Load> {
     let address = address.to_owned();
     // A thread and a runtime of its own: one core's worth of client at most.
@@ -42,7 +42,7 @@ async fn closed_loops(
     address: String,
     connections: usize,
     span: Duration,
-    request: std::sync::Arc<impl Fn(usize, u64) -> Bytes + Send + Sync + 'static>,
+    request: std::sync::Arc<impl Fn(usize, u64, &mut Vec<u8>) + Send + Sync + 'static>,
 ) -> anyhow::Result<Load> {
     let mut sockets = Vec::new();
     for _ in 0..connections {
@@ -56,13 +56,15 @@ async fn closed_loops(
         let request = std::sync::Arc::clone(&request);
         loops.spawn(async move {
             let mut latencies = Vec::new();
-            let mut buffer = Vec::with_capacity(4096);
-            while begin.elapsed() < span {
-                let bytes = request(c, latencies.len() as u64);
-                let sent = Instant::now();
-                socket.write_all(&bytes).await?;
-                expect_accepted(&mut socket, &mut buffer).await?;
-                latencies.push(sent.elapsed().as_secs_f64() * 1e3);
+            let (mut asked, mut answer) = (Vec::with_capacity(4096), Vec::with_capacity(4096));
+            let mut now = Instant::now();
+            while now - begin < span {
+                asked.clear();
+                request(c, latencies.len() as u64, &mut asked);
+                socket.write_all(&asked).await?;
+                expect_accepted(&mut socket, &mut answer).await?;
+                let sent = std::mem::replace(&mut now, Instant::now());
+                latencies.push((now - sent).as_secs_f64() * 1e3);
             }
             anyhow::Ok(latencies)
         });
@@ -75,23 +77,20 @@ async fn closed_loops(
 }
 
 async fn expect_accepted(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<()> {
+    const LENGTH: &[u8] = b"\r\ncontent-length: ";
     buffer.clear();
     loop {
         if socket.read_buf(buffer).await? == 0 {
             bail!("the server closed the connection");
         }
-        let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
-        let head = std::str::from_utf8(&buffer[..end])?;
-        if !head.starts_with("HTTP/1.1 202") {
+        let Some(end) = memmem::find(buffer, b"\r\n\r\n") else { continue };
+        let head = &buffer[..end];
+        if !head.starts_with(b"HTTP/1.1 202") {
             bail!("{}", String::from_utf8_lossy(buffer));
         }
-        let length: usize = head
-            .lines()
-            .find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")))
-            .ok_or_else(|| anyhow!("no content-length"))?
-            .1
-            .trim()
-            .parse()?;
+        let at = memmem::find(head, LENGTH).ok_or_else(|| anyhow!("no content-length"))? + LENGTH.len();
+        let digits = head[at..].split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let length: usize = std::str::from_utf8(digits)?.parse()?;
         while buffer.len() < end + 4 + length {
             if socket.read_buf(buffer).await? == 0 {
                 bail!("the server closed the connection");
@@ -101,11 +100,11 @@ async fn expect_accepted(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow
     }
 }
 
-/// A POST of a JSON body.
-pub fn post(path: &str, key: &str, headers: &str, body: &str) -> Bytes {
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+/// A POST of a JSON body: what goes before one more header, and what after it.
+pub fn post(path: &str, key: &str, body: &str) -> (String, String) {
+    let before = format!(
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
         body.len()
-    )
-    .into()
+    );
+    (before, format!("\r\n{body}"))
 }

@@ -161,13 +161,14 @@ fn is_label_key(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::definition::Remembered;
     use super::*;
     use roadstead_domain::decode::FieldError;
 
     fn decoded(text: &str) -> Result<Wanted, Vec<FieldError>> {
         let mut errors = Errors::default();
         let members = Members::of(text, "", &mut errors).unwrap();
-        let wanted = decode(members, "", &mut Definitions::default(), &mut errors);
+        let wanted = decode(members, "", &mut Definitions::new(&Remembered::default()), &mut errors);
         errors.into_result(()).map(|()| wanted.unwrap())
     }
 

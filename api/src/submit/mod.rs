@@ -4,7 +4,7 @@
 
 mod answer;
 mod decode;
-mod definition;
+pub mod definition;
 mod grammar;
 pub mod idempotency;
 mod members;
@@ -91,7 +91,7 @@ pub async fn one(
     if input.is_some_and(|input| input.len() as u64 > max_input_bytes) {
         return Err(input_too_large("", max_input_bytes));
     }
-    let wanted = decode::decode(members, "", &mut Definitions::default(), &mut errors);
+    let wanted = decode::decode(members, "", &mut Definitions::new(&app.definitions), &mut errors);
     let wanted = errors.into_result(wanted).map_err(Problem::fields)?.ok_or_else(undecided)?;
     let id = ExecutionId::new();
     let idempotency = key.map(|key| IdempotencyKey { key, fingerprint: idempotency::fingerprint(&whole) });
@@ -155,7 +155,7 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
         return Err(Problem::field("/executions", format!("has {} items; 1 to {MAX_BATCH} are accepted", items.len())));
     }
     let mut errors = Errors::default();
-    let mut definitions = Definitions::default();
+    let mut definitions = Definitions::new(&app.definitions);
     let mut executions = Vec::with_capacity(items.len());
     let now = clock::now();
     for (index, item) in items.iter().enumerate() {

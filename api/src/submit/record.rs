@@ -9,6 +9,7 @@ use crate::quota::Reservation;
 use roadstead_backend::batch::{Commit, Statement, answer_each};
 use roadstead_backend::dispatch::{Group, Share, Stream};
 use roadstead_backend::store::query::Execution;
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{Submission, Submitted, submit};
 use roadstead_backend::store::{Database, StoreError, StoreResult};
 use roadstead_backend::telemetry::metrics::EXECUTIONS_SUBMITTED_TOTAL;
@@ -42,6 +43,7 @@ pub enum Recorded {
 pub struct Recorder {
     pub database: Database,
     pub enqueuer: Enqueuer,
+    pub repeats: Repeats,
 }
 
 impl Commit<Item, Recorded> for Recorder {
@@ -104,7 +106,7 @@ impl Recorder {
 
 impl Statement<Submission, Submitted> for Recorder {
     async fn run(&self, submissions: &[Submission]) -> StoreResult<Vec<Submitted>> {
-        let commit = async { submit(&mut *self.database.get().await?, submissions).await };
+        let commit = async { submit(&mut *self.database.get().await?, submissions, &self.repeats).await };
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
             Ok(answers) => answers,
             Err(_) => Err(StoreError::Unavailable("a commit was not answered in time".to_owned())),

@@ -8,6 +8,7 @@ use roadstead_backend::batch::{Batcher, Terms};
 use roadstead_backend::dispatch::Share;
 use roadstead_backend::store::Database;
 use roadstead_backend::store::query::Execution;
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution, Submission, Submitted, look_up};
 use roadstead_backend::store::tenants::Tenant;
 use roadstead_domain::execution::State;
@@ -28,7 +29,8 @@ pub struct Submitter {
 
 impl Submitter {
     pub fn start(database: &Database, enqueuer: &Enqueuer) -> Self {
-        let recorder = || Recorder { database: database.clone(), enqueuer: enqueuer.clone() };
+        let recorder =
+            || Recorder { database: database.clone(), enqueuer: enqueuer.clone(), repeats: Repeats::default() };
         Self { single: Batcher::start(recorder(), SINGLE), batches: Batcher::start(recorder(), BATCHES) }
     }
 }

@@ -81,7 +81,7 @@ pub async fn submit(
 
     let mut errors = Errors::default();
     let members = Members::of(&taken.others, "", &mut errors).map_err(|error| json_body::invalid(&error))?;
-    let wanted = decode::decode(members, "", &mut Definitions::default(), &mut errors);
+    let wanted = decode::decode(members, "", &mut Definitions::new(&app.definitions), &mut errors);
     let wanted = errors.into_result(wanted).map_err(Problem::fields)?.ok_or_else(undecided)?;
     let mut execution = made(app, principal, id, wanted, taken.row).await?;
     execution.traceparent = traceparent(request);

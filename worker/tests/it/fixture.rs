@@ -7,6 +7,7 @@ use roadstead_backend::config::{LaunchTimes, ObjectsConfig, PostgresConfig, Redi
 use roadstead_backend::dispatch::{Dispatch, DispatchError, Group, Share, Stream};
 use roadstead_backend::objects::Objects;
 use roadstead_backend::secrets;
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{NewExecution, Submission, Submitted, submit};
 use roadstead_backend::store::{Connection, Database, database, finish, query, start, tenants};
 use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
@@ -135,7 +136,7 @@ impl World {
         let ids: Vec<_> = executions.iter().map(|e| e.id).collect();
         let enqueued: Vec<_> = executions.iter().filter(|e| e.enqueued).map(|e| e.id).collect();
         let submission = Submission { tenant: "t".to_owned(), idempotency: None, executions };
-        let answers = submit(&mut *self.connection().await, &[submission]).await.unwrap();
+        let answers = submit(&mut *self.connection().await, &[submission], &Repeats::default()).await.unwrap();
         assert!(matches!(answers[..], [Submitted::Recorded]));
         if !enqueued.is_empty() {
             let share = Share { weight: 1, max_concurrent: None };

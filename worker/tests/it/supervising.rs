@@ -7,6 +7,7 @@ use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::overdue;
 use roadstead_backend::store::query;
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{NewExecution, Submission, submit};
 use roadstead_backend::telemetry::install_metrics;
 use roadstead_domain::attempt::protocol::Status;
@@ -66,12 +67,8 @@ async fn a_row_that_was_never_appended_is_found() {
     // Its API died between the commit and the append.
     let forgotten = NewExecution { created_at: Utc::now() - TimeDelta::seconds(10), ..execution() };
     let id = forgotten.id;
-    let submission = roadstead_backend::store::submit::Submission {
-        tenant: "t".to_owned(),
-        idempotency: None,
-        executions: vec![forgotten],
-    };
-    roadstead_backend::store::submit::submit(&mut *world.connection().await, &[submission]).await.unwrap();
+    let submission = Submission { tenant: "t".to_owned(), idempotency: None, executions: vec![forgotten] };
+    submit(&mut *world.connection().await, &[submission], &Repeats::default()).await.unwrap();
     let running = world.start("one", settings(4));
     assert_eq!(running.launcher.launched(1).await[0].attempt.execution_id, id);
     running.stop().await;
@@ -90,7 +87,7 @@ async fn a_row_that_was_never_appended_is_found_behind_a_thousand_streams_that_a
             executions: PRIORITIES.map(|priority| NewExecution { priority, created_at, ..execution() }).into(),
         })
         .collect();
-    submit(&mut *world.connection().await, &submissions).await.unwrap();
+    submit(&mut *world.connection().await, &submissions, &Repeats::default()).await.unwrap();
     let share = Share { weight: 1, max_concurrent: None };
     let mut groups: Vec<_> = submissions
         .iter()

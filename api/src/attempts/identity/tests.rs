@@ -22,6 +22,7 @@ use ring::signature::{
 use roadstead_backend::config::{ApiConfig, KubernetesConfig, LaunchTimes, Reader};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{NewExecution, Submission, Submitted, submit};
 use roadstead_backend::store::{Database, database, tenants};
 use roadstead_domain::attempt::placement::job_name;
@@ -400,7 +401,7 @@ async fn launched(app: &App, tenant: &str, credential: Option<&str>) -> AttemptI
     let (execution, tenant) = (execution(), tenant.to_owned());
     let id = execution.id;
     let submission = Submission { tenant: tenant.clone(), idempotency: None, executions: vec![execution] };
-    assert!(matches!(submit(connection, &[submission]).await.unwrap()[..], [Submitted::Recorded]));
+    assert!(matches!(submit(connection, &[submission], &Repeats::default()).await.unwrap()[..], [Submitted::Recorded]));
     let wanted = [Wanted { tenant, id, launch_hash: credential.map(secrets::hash) }];
     let times = LaunchTimes { launch_lease: Duration::from_secs(15), start_timeout: Duration::from_secs(300) };
     let claims = claim::claim(connection, &wanted, "worker-1", 100, times).await.unwrap();

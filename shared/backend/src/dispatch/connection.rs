@@ -6,13 +6,20 @@
 use bb8_redis::RedisConnectionManager;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
+use tokio::runtime::Handle;
 
 #[derive(Clone, Debug)]
-pub(super) struct Manager(RedisConnectionManager);
+pub(super) struct Manager {
+    redis: RedisConnectionManager,
+    runtime: Handle,
+}
 
 impl Manager {
+    /// The connections live on the runtime that this is called on, whoever is the first to use them: that of an HTTP worker ends before what is on its way
+    /// to Redis has arrived.
     pub(super) fn new(client: &redis::Client) -> RedisResult<Self> {
-        RedisConnectionManager::new(client.get_connection_info().clone()).map(Self)
+        let redis = RedisConnectionManager::new(client.get_connection_info().clone())?;
+        Ok(Self { redis, runtime: Handle::current() })
     }
 }
 
@@ -44,7 +51,10 @@ impl bb8::ManageConnection for Manager {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        Ok(Connection { inner: bb8::ManageConnection::connect(&self.0).await?, broken: false })
+        let redis = self.redis.clone();
+        let connected = self.runtime.spawn(async move { bb8::ManageConnection::connect(&redis).await });
+        let inner = connected.await.map_err(std::io::Error::other)??;
+        Ok(Connection { inner, broken: false })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {

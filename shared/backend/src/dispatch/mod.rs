@@ -106,7 +106,7 @@ fn client(url: &str) -> redis::RedisResult<redis::Client> {
 }
 
 impl Dispatch {
-    /// Makes the pool without connecting: Redis may come later.
+    /// Makes the pool without connecting: Redis may come later. Within the runtime that its connections are to live on.
     pub fn new(config: &RedisConfig) -> Result<Self, DispatchError> {
         let client = client(config.url.expose())?;
         let pool = bb8::Pool::builder()

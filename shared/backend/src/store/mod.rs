@@ -19,6 +19,7 @@ pub mod overdue;
 pub mod promote;
 pub mod query;
 pub mod relay;
+pub mod repeats;
 pub mod retain;
 pub mod settle;
 pub mod start;

@@ -13,12 +13,16 @@ use std::marker::PhantomData;
 /// A statement under construction; run it with `diesel_async::RunQueryDsl`.
 pub struct Statement<'a> {
     sql: &'static str,
+    /// What stands between the binds. Diesel walks through a statement several times.
+    pieces: Vec<&'static str>,
     binds: Vec<Box<dyn QueryFragment<Pg> + Send + Sync + 'a>>,
 }
 
 /// Begins a statement.
 pub fn statement<'a>(sql: &'static str) -> Statement<'a> {
-    Statement { sql, binds: Vec::new() }
+    let pieces: Vec<_> = sql.split("{}").collect();
+    let binds = Vec::with_capacity(pieces.len());
+    Statement { sql, pieces, binds }
 }
 
 impl<'a> Statement<'a> {
@@ -49,8 +53,8 @@ where
 
 impl QueryFragment<Pg> for Statement<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let mut pieces = self.sql.split("{}");
-        out.push_sql(pieces.next().unwrap_or_default());
+        let mut pieces = self.pieces.iter();
+        out.push_sql(pieces.next().copied().unwrap_or_default());
         let mut binds = self.binds.iter();
         for piece in pieces {
             let bind = binds.next().ok_or_else(|| wrong_number(self.sql))?;

@@ -1,9 +1,11 @@
 //! Submission: rows and idempotency keys of a whole batch of requests in one statement, hence one commit.
 
 use super::query::{self, Execution};
+use super::repeats::Repeats;
 use super::statement::{Statement, statement};
 use super::{Connection, StoreError, StoreResult};
 use chrono::{DateTime, Utc};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{
     Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
@@ -127,16 +129,26 @@ macro_rules! insert_from {
 /// The rows of requests without a key.
 const INSERT: &str = insert_from!(rows!());
 
-/// The rows of requests of which some have a key. A request goes by its smallest id: `first_id`, which its rows carry if it has a key; the ids of those
-/// with a key come sorted and one request behind the other, each knowing its place among them. One whose key is taken inserts nothing. Keys come sorted,
-/// so that two such statements never wait for each other both ways, and each once.
-const INSERT_KEYED: &str = concat!(
-    "WITH kept AS (
-        INSERT INTO idempotency_keys (tenant, key, fingerprint, execution_ids)
+macro_rules! insert_keys {
+    () => {
+        "INSERT INTO idempotency_keys (tenant, key, fingerprint, execution_ids)
         SELECT tenant, key, fingerprint, ({}::uuid[])[first:last]
         FROM (SELECT unnest({}::text[]) AS tenant, unnest({}::text[]) AS key, unnest({}::bytea[]) AS fingerprint,
-                     unnest({}::int[]) AS first, unnest({}::int[]) AS last) AS request
-        ON CONFLICT DO NOTHING
+                     unnest({}::int[]) AS first, unnest({}::int[]) AS last) AS request"
+    };
+}
+
+/// The rows of requests whose keys are all new: it fails, with nothing inserted, where one is not. PostgreSQL carries out a `WITH` that nobody reads from
+/// last, so that what fails has cost the keys alone. They come sorted, so that two such statements never wait for each other both ways.
+const INSERT_NEW_KEYS: &str = concat!("WITH recorded AS (", insert_from!(rows!()), ") ", insert_keys!());
+
+/// The rows of requests of which some have a key. A request goes by its smallest id: `first_id`, which its rows carry if it has a key; the ids of those
+/// with a key come sorted and one request behind the other, each knowing its place among them. One whose key is taken inserts nothing. Keys come sorted,
+/// as above, and each once.
+const INSERT_KEYED: &str = concat!(
+    "WITH kept AS (",
+    insert_keys!(),
+    " ON CONFLICT DO NOTHING
         RETURNING execution_ids[1] AS first_id
     ), recorded AS (",
     insert_from!(rows!("first_id")),
@@ -151,11 +163,22 @@ FROM UNNEST({}::int[], {}::text[], {}::text[]) AS r (request, tenant, key)
 JOIN idempotency_keys k ON k.tenant = ANY(ARRAY[r.tenant]) AND k.key = r.key";
 
 /// Records a batch of requests; the answers are in their order. Either all of it is committed, or the call fails.
-pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreResult<Vec<Submitted>> {
+pub async fn submit(
+    connection: &mut Connection,
+    batch: &[Submission],
+    repeats: &Repeats,
+) -> StoreResult<Vec<Submitted>> {
     let keyed = keyed(batch);
     if keyed.is_empty() {
         bind_rows(statement(INSERT), batch).execute(connection).await?;
         return Ok(vec![Submitted::Recorded; batch.len()]);
+    }
+    let with_key = batch.iter().filter(|s| s.idempotency.is_some()).count();
+    if keyed.len() == with_key && !repeats.take_wary() {
+        if record_new(connection, batch, &keyed).await? {
+            return Ok(vec![Submitted::Recorded; batch.len()]);
+        }
+        repeats.met();
     }
     let kept: Vec<KeptKey> =
         bind_first_ids(bind_rows(bind_keys(statement(INSERT_KEYED), &keyed), batch), batch).load(connection).await?;
@@ -166,14 +189,29 @@ pub async fn submit(connection: &mut Connection, batch: &[Submission]) -> StoreR
             (s.idempotency.is_none() || first_id(s).is_some_and(|id| kept.contains(&id))).then_some(Submitted::Recorded)
         })
         .collect();
+    if answers.iter().all(Option::is_some) {
+        return Ok(answers.into_iter().flatten().collect());
+    }
+    repeats.met();
     // What is new is committed by now, whatever happens from here on.
-    if answers.iter().any(Option::is_none)
-        && let Err(error) = answer_repeats(connection, batch, &mut answers).await
-    {
+    if let Err(error) = answer_repeats(connection, batch, &mut answers).await {
         return Ok(answers.into_iter().map(|answer| answer.unwrap_or(Submitted::Unread(error.clone()))).collect());
     }
-    // A key that vanished between the two statements was swept by retention: its day is over, so the request is told to come again.
+    // A key that vanished between the two statements was swept by retention: its day is over, and the request is told to take a new one.
     Ok(answers.into_iter().map(|answer| answer.unwrap_or(Submitted::KeyReused)).collect())
+}
+
+/// Records requests whose keys are different from each other; `false`: nothing is recorded, mostly because one of them was used before.
+async fn record_new(
+    connection: &mut Connection,
+    batch: &[Submission],
+    keyed: &[(&IdempotencyKey, &Submission)],
+) -> StoreResult<bool> {
+    match bind_keys(bind_rows(statement(INSERT_NEW_KEYS), batch), keyed).execute(connection).await {
+        Ok(_) => Ok(true),
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn first_id(submission: &Submission) -> Option<Uuid> {

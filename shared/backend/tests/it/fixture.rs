@@ -6,6 +6,7 @@ use roadstead_backend::dispatch::{Dispatch, Share, Stream};
 use roadstead_backend::secrets;
 use roadstead_backend::store::claim::{self, Claim, Wanted};
 use roadstead_backend::store::finish::{self as finishing, Finished, Report};
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{NewExecution, Submission, Submitted, submit};
 use roadstead_backend::store::{Connection, Database, database, query, start, tenants};
 use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
@@ -82,7 +83,7 @@ pub fn of(tenant: &str, executions: Vec<NewExecution>) -> Submission {
 /// Records one execution of tenant `t`.
 pub async fn submitted(connection: &mut Connection, new: NewExecution) -> ExecutionId {
     let id = new.id;
-    let answers = submit(connection, &[of("t", vec![new])]).await.unwrap();
+    let answers = submit(connection, &[of("t", vec![new])], &Repeats::default()).await.unwrap();
     assert!(matches!(answers[..], [Submitted::Recorded]));
     id
 }

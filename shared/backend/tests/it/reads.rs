@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use roadstead_backend::secrets;
 use roadstead_backend::store::finish::Finished;
 use roadstead_backend::store::heartbeat::{Beat, heartbeat};
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{NewExecution, submit};
 use roadstead_backend::store::uploads::tenant_of_session;
 use roadstead_backend::store::{Connection, capacity, claim, launch, overdue, query, relay, retain};
@@ -34,7 +35,7 @@ async fn cheaply<T>(c: &mut Connection, ask: impl AsyncFn(&mut Connection) -> T)
 }
 
 async fn crowd(c: &mut Connection, tenant: &str, make: impl Fn() -> NewExecution) {
-    submit(c, &[of(tenant, (0..CROWD).map(|_| make()).collect())]).await.unwrap();
+    submit(c, &[of(tenant, (0..CROWD).map(|_| make()).collect())], &Repeats::default()).await.unwrap();
 }
 
 /// One that was submitted then.

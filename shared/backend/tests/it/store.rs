@@ -9,6 +9,7 @@ use roadstead_backend::store::finish::{Finished, Report};
 use roadstead_backend::store::follow::{self, AttemptLog};
 use roadstead_backend::store::heartbeat::{Beat, heartbeat};
 use roadstead_backend::store::overdue::{self, Overdue};
+use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::settle::{Observer, Witness, settle_one};
 use roadstead_backend::store::start::{self, Start};
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution, Submission, Submitted, look_up, submit};
@@ -589,10 +590,10 @@ async fn an_idempotency_key_answers_the_same_and_refuses_another_body() {
         idempotency: Some(IdempotencyKey { key: "k".into(), fingerprint: vec![fingerprint; 32] }),
         ..of(tenant, vec![execution(), execution()])
     };
-    let first = request(1, "t");
-    assert!(matches!(submit(c, std::slice::from_ref(&first)).await.unwrap()[..], [Submitted::Recorded]));
+    let (first, repeats) = (request(1, "t"), Repeats::default());
+    assert!(matches!(submit(c, std::slice::from_ref(&first), &repeats).await.unwrap()[..], [Submitted::Recorded]));
     let batch = [request(1, "t"), request(2, "t"), request(1, "u")];
-    let answers = submit(c, &batch).await.unwrap();
+    let answers = submit(c, &batch, &repeats).await.unwrap();
     let [Submitted::Repeated(again), Submitted::KeyReused, Submitted::Recorded] = &answers[..] else {
         panic!("{answers:?}")
     };
@@ -615,7 +616,7 @@ async fn requests_with_and_without_a_key_share_a_commit_and_keep_their_columns()
         Submission { idempotency: key("a"), ..of("t", vec![labelled()]) },
         Submission { idempotency: key("z"), ..of("t", vec![execution()]) },
     ];
-    let answers = submit(c, &batch).await.unwrap();
+    let answers = submit(c, &batch, &Repeats::default()).await.unwrap();
     assert!(
         matches!(
             &answers[..],
@@ -634,8 +635,41 @@ async fn requests_with_and_without_a_key_share_a_commit_and_keep_their_columns()
     assert!(matches!(known, Some(Submitted::Repeated(found)) if found[0].id == batch[2].executions[0].id));
     assert!(look_up(c, "u", &key("a").unwrap()).await.unwrap().is_none(), "a key is its tenant's own");
     sql(c, &format!("DELETE FROM executions WHERE id = '{}'", batch[1].executions[1].id)).await;
-    let answers = submit(c, &batch[1..2]).await.unwrap();
+    let answers = submit(c, &batch[1..2], &Repeats::default()).await.unwrap();
     assert!(matches!(answers[..], [Submitted::Forgotten]), "half of an answer is none: {answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_taken_to_be_new_and_are_not_leave_nothing_twice() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let request = |key: &str| Submission {
+        idempotency: Some(IdempotencyKey { key: key.into(), fingerprint: vec![1; 32] }),
+        ..of("t", vec![execution(), execution()])
+    };
+    let repeats = Repeats::default();
+    let mut rows = 0;
+    // All new, which is taken for granted; one of them is not; and from now on each is looked for.
+    let wary = Repeats::WARY;
+    for (new, others, wary_left) in
+        [("b", ["c", "d"], 0), ("a", ["b", "e"], wary), ("f", ["g", "h"], wary - 1), ("i", ["c", "d"], wary)]
+    {
+        let batch = [of("t", vec![execution()]), request(new), request(others[0]), request(others[1])];
+        let answers = submit(c, &batch, &repeats).await.unwrap();
+        for (submission, answer) in batch.iter().zip(&answers) {
+            let key = submission.idempotency.as_ref().map(|key| key.key.as_str());
+            let expected = key.is_none_or(|key| key == new || new == "b" || ["e", "g", "h"].contains(&key));
+            assert_eq!(matches!(answer, Submitted::Recorded), expected, "{new} {key:?}: {answer:?}");
+            assert!(expected || matches!(answer, Submitted::Repeated(found) if found.len() == 2), "{answer:?}");
+            rows += if expected { submission.executions.len() } else { 0 };
+            for row in &submission.executions {
+                assert_eq!(query::get(c, "t", row.id).await.unwrap().is_some(), expected, "{new} {key:?}");
+            }
+        }
+        assert_eq!(repeats.wary_left(), wary_left, "{new}");
+    }
+    let filter = query::Filter { limit: 100, ..Default::default() };
+    assert_eq!((rows, query::list(c, "t", &filter).await.unwrap().len()), (22, 22));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -646,9 +680,12 @@ async fn one_key_many_times_at_once_makes_one_execution() {
         ..of("t", vec![execution()])
     };
     let tasks: Vec<_> = (0..6)
-        .map(|_| {
-            let (database, batch) = (database.clone(), [request(), request()]);
-            tokio::spawn(async move { submit(&mut database.get().await.unwrap(), &batch).await.unwrap() })
+        .map(|n| {
+            // Twins within a request are looked for; one alone is taken to be new.
+            let (database, batch) = (database.clone(), (0..=n % 2).map(|_| request()).collect::<Vec<_>>());
+            tokio::spawn(async move {
+                submit(&mut database.get().await.unwrap(), &batch, &Repeats::default()).await.unwrap()
+            })
         })
         .collect();
     let mut recorded = 0;
@@ -744,7 +781,7 @@ async fn every_tenant_and_priority_with_a_backlog_is_found() {
             for _ in 0..3 {
                 let mut new = execution();
                 (new.priority, new.enqueued) = (priority, false);
-                submit(c, &[of(tenant, vec![new])]).await.unwrap();
+                submit(c, &[of(tenant, vec![new])], &Repeats::default()).await.unwrap();
             }
         }
     }
