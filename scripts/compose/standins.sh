@@ -73,6 +73,7 @@ start_engine() {
   say "starting an engine with its data in $WORK"
   # Debian 13's runc does not run on Debian 12: the machine's own is further down the path.
   rm -f "$WORK/engine/usr/sbin/runc"
+  iptables-save -t filter 2>/dev/null | sed -n 's/^:FORWARD \([A-Z]*\).*/\1/p' >"$WORK/forward"
   PATH=$WORK/engine/usr/sbin:$WORK/engine/usr/bin:$PATH setsid nohup dockerd --data-root "$WORK/docker" \
     --exec-root "$WORK/exec" --pidfile "$WORK/dockerd.pid" --ip 127.0.0.1 >"$WORK/dockerd.log" 2>&1 </dev/null &
   for _ in $(seq 1 120); do
@@ -96,13 +97,31 @@ engine() {
   docker info >/dev/null 2>&1 || start_engine 7>&-
 }
 
+# An engine leaves its rules and its bridge behind, and forwarding forbidden: every packet on the machine would go on being tracked for it.
+clean_network() {
+  local table forward
+  # No word of it: there were no rules at all before.
+  read -r forward <"$WORK/forward" || forward=ACCEPT
+  for table in filter nat; do
+    iptables-save -t $table | grep -v -e DOCKER -e docker0 | sed "s/^:FORWARD DROP/:FORWARD $forward/" | iptables-restore -T $table \
+      || say "the engine's rules in iptables' table $table could not be removed"
+  done
+  ip link delete docker0 2>/dev/null || true
+}
+
 stop() {
   local pid
   exec 7>>"$WORK/users"
   flock --nonblock 7 || return 0
   pid=$(cat "$WORK/dockerd.pid" 2>/dev/null) || return 0
   kill "$pid" 2>/dev/null || return 0
-  for _ in $(seq 1 120); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.25; done
+  for _ in $(seq 1 120); do
+    if ! kill -0 "$pid" 2>/dev/null; then
+      clean_network
+      return
+    fi
+    sleep 0.25
+  done
 }
 
 # --- the images ------------------------------------------------------------------------------------------------------------
