@@ -4,6 +4,7 @@
 //! where even that fails the relay finds it; while a stream is full or Redis is away, rows are written as not enqueued at once and no `XADD` is tried.
 //! Memory is bounded: a queue that is full sends its rows to the relay.
 
+use roadstead_backend::batch::Spacing;
 use roadstead_backend::dispatch::{Dispatch, Group, Stream};
 use roadstead_backend::store::{Database, relay};
 use roadstead_domain::ids::ExecutionId;
@@ -19,8 +20,7 @@ use tokio::time::Instant;
 const MAX_WAITING_BATCHES: usize = 1_024;
 /// Batches that are appended together.
 const MAX_GATHERED: usize = 64;
-/// From one gathering to the next, at the least, so that under load a call of the script has ids enough to be worth it. What comes after a pause is not
-/// held back.
+/// From one gathering to the next ([`Spacing`]), so that under load a call of the script has ids enough to be worth it.
 const APPEND_SPACING: Duration = Duration::from_millis(3);
 /// Ids in one call of the script, which blocks Redis while it runs.
 const MAX_IDS_A_CALL: usize = 1_000;
@@ -134,19 +134,16 @@ struct Appender {
     last_ring: Option<Instant>,
 }
 
-/// What came until `next_begins`, or the first that comes after it. May be given up and asked for again: nothing is lost.
-async fn gather(inbox: &mut mpsc::Receiver<Message>, messages: &mut Vec<Message>, next_begins: Instant) -> usize {
-    // A timer that is over already would still be waited for until the clock's next millisecond.
-    if Instant::now() < next_begins {
-        tokio::time::sleep_until(next_begins).await;
-    }
+/// What came while it was too soon, or the first that comes after that. May be given up and asked for again: nothing is lost.
+async fn gather(inbox: &mut mpsc::Receiver<Message>, messages: &mut Vec<Message>, spacing: &Spacing) -> usize {
+    spacing.wait().await;
     inbox.recv_many(messages, MAX_GATHERED).await
 }
 
 impl Appender {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(MAX_GATHERED);
-        let mut next_begins = Instant::now();
+        let mut spacing = Spacing::new(APPEND_SPACING);
         loop {
             if self.gate.ring_wanted.swap(false, Ordering::AcqRel) {
                 self.want_ring();
@@ -157,11 +154,11 @@ impl Appender {
             let gate = Arc::clone(&self.gate);
             let due = self.ring_due;
             tokio::select! {
-                received = gather(&mut inbox, &mut messages, next_begins) => {
+                received = gather(&mut inbox, &mut messages, &spacing) => {
                     if received == 0 {
                         return;
                     }
-                    next_begins = Instant::now() + APPEND_SPACING;
+                    spacing.begin();
                     self.handle(&mut messages).await;
                 }
                 () = gate.bell.notified() => {}
@@ -312,15 +309,16 @@ mod tests {
         let (queue, mut inbox) = mpsc::channel(8);
         let mut messages = Vec::new();
         let begin = Instant::now();
+        let mut spacing = Spacing::new(APPEND_SPACING);
         queue.send(Message::Append(Vec::new())).await.unwrap();
-        assert_eq!((gather(&mut inbox, &mut messages, begin).await, begin.elapsed()), (1, Duration::ZERO));
-        let next_begins = begin + APPEND_SPACING;
+        assert_eq!((gather(&mut inbox, &mut messages, &spacing).await, begin.elapsed()), (1, Duration::ZERO));
+        spacing.begin();
         for _ in 0..3 {
             queue.send(Message::Append(Vec::new())).await.unwrap();
             // A ring comes in between.
-            assert!(gather(&mut inbox, &mut messages, next_begins).now_or_never().is_none());
+            assert!(gather(&mut inbox, &mut messages, &spacing).now_or_never().is_none());
         }
-        assert_eq!((gather(&mut inbox, &mut messages, next_begins).await, begin.elapsed()), (3, APPEND_SPACING));
+        assert_eq!((gather(&mut inbox, &mut messages, &spacing).await, begin.elapsed()), (3, APPEND_SPACING));
         assert_eq!(messages.len(), 4);
     }
 }

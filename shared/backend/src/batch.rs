@@ -49,8 +49,35 @@ pub struct Terms {
     pub max_items: usize,
     /// Items that may wait.
     pub max_waiting: usize,
-    /// From the beginning of one batch to that of the next, at the least. One that comes after a pause is not held back.
+    /// From the beginning of one batch to that of the next, at the least ([`Spacing`]).
     pub spacing: Duration,
+}
+
+/// Keeps beginnings apart. One that comes after a pause is not held back.
+#[derive(Debug)]
+pub struct Spacing {
+    apart: Duration,
+    next: Instant,
+}
+
+impl Spacing {
+    /// The first may begin at once.
+    pub fn new(apart: Duration) -> Self {
+        Self { apart, next: Instant::now() }
+    }
+
+    /// Returns when one may begin. May be given up and asked again.
+    pub async fn wait(&self) {
+        // A timer that is over already would still be waited for until the clock's next millisecond.
+        if Instant::now() < self.next {
+            tokio::time::sleep_until(self.next).await;
+        }
+    }
+
+    /// One begins now.
+    pub fn begin(&mut self) {
+        self.next = Instant::now() + self.apart;
+    }
 }
 
 /// A queue in front of one [`Commit`]. Cloning shares it.
@@ -76,18 +103,15 @@ impl<T: Send + 'static, A: Send + 'static> Batcher<T, A> {
         let commit = Arc::new(commit);
         let turns = Arc::new(Semaphore::new(terms.concurrent));
         tokio::spawn(async move {
-            let mut next_begins = Instant::now();
+            let mut spacing = Spacing::new(terms.spacing);
             // A turn is taken first, so that everything that arrives while all turns are out is in the next batch.
             while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
-                // A timer that is over already would still be waited for until the clock's next millisecond.
-                if Instant::now() < next_begins {
-                    tokio::time::sleep_until(next_begins).await;
-                }
+                spacing.wait().await;
                 let mut gathered = Vec::new();
                 if waiting.recv_many(&mut gathered, terms.max_items).await == 0 {
                     break;
                 }
-                next_begins = Instant::now() + terms.spacing;
+                spacing.begin();
                 let commit = Arc::clone(&commit);
                 tokio::spawn(async move {
                     let (items, replies): (Vec<T>, Vec<_>) = gathered.into_iter().unzip();
