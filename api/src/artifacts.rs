@@ -103,8 +103,11 @@ pub async fn artifact(
 }
 
 async fn manifest(app: &App, tenant: &str, id: ExecutionId) -> Result<(AttemptId, Vec<Artifact>), Problem> {
-    let manifest =
-        query::manifest(&mut *app.database.get().await?, tenant, id).await?.ok_or_else(Problem::not_found)?;
+    let manifest = app
+        .database
+        .run(async |connection| query::manifest(connection, tenant, id).await)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     let artifacts = manifest.artifacts.as_deref().map(serde_json::from_str).transpose().map_err(Problem::internal)?;
     Ok((AttemptId { execution_id: id, attempt: manifest.attempt }, artifacts.unwrap_or_default()))
 }

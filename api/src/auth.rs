@@ -117,13 +117,14 @@ async fn identify(app: &App, request: &HttpRequest) -> Result<Principal, Problem
 }
 
 async fn look_up(app: &App, hash: [u8; 32]) -> Result<Option<Remembered>, Problem> {
-    let found = keys::find(&mut *app.database.get().await?, &hash).await?.map(|key: Key| Remembered {
-        id: key.id,
-        role: Role::of(&key.role),
-        expires_at: key.expires_at,
-        revoked: key.revoked,
-        tenant: Arc::new(key.tenant),
-    });
+    let found =
+        app.database.run(async |connection| keys::find(connection, &hash).await).await?.map(|key: Key| Remembered {
+            id: key.id,
+            role: Role::of(&key.role),
+            expires_at: key.expires_at,
+            revoked: key.revoked,
+            tenant: Arc::new(key.tenant),
+        });
     app.keys.0.insert(hash, found.clone());
     Ok(found)
 }

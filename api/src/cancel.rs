@@ -32,7 +32,7 @@ pub async fn cancel(
 ) -> Result<HttpResponse, Problem> {
     Params::of(request.query_string()).finish(())?;
     let id = execution_id(&id)?;
-    match cancel::cancel(&mut *app.database.get().await?, &principal.tenant.name, id).await? {
+    match app.database.run(async |connection| cancel::cancel(connection, &principal.tenant.name, id).await).await? {
         Cancel::Done(execution) => {
             metrics::counter!(EXECUTIONS_FINISHED_TOTAL, "outcome" => execution.state.as_str()).increment(1);
             Ok(accepted(&app, &execution))

@@ -69,7 +69,7 @@ impl Default for LoadCache {
 impl LoadCache {
     /// How the berths stood within the last second.
     pub async fn berths(&self, app: &App) -> Result<Arc<Berths>, Problem> {
-        let count = async { Ok(Arc::new(berths(&mut *app.database.get().await?).await?)) };
+        let count = async { Ok(Arc::new(app.database.run(berths).await?)) };
         self.berths.try_get_with((), count).await.map_err(|problem: Arc<Problem>| problem.as_ref().clone())
     }
 
@@ -110,9 +110,10 @@ pub async fn capacity(
 
 async fn count(app: &App, tenant: Option<String>) -> Result<Arc<Capacity>, Problem> {
     let live = app.load.berths(app).await?.live;
-    let mut connection = app.database.get().await?;
-    let mut depths = depths(&mut connection, tenant.as_deref()).await?;
-    let finished_per_second = recent_rate(&mut connection).await?;
+    let counted = app
+        .database
+        .run(async |connection| Ok((depths(connection, tenant.as_deref()).await?, recent_rate(connection).await?)));
+    let (mut depths, finished_per_second) = counted.await?;
     depths.sort_by(|a, b| (&a.tenant, a.priority()).cmp(&(&b.tenant, b.priority())));
     let ages = depths.iter().filter_map(|depth| depth.oldest_age_seconds);
     Ok(Arc::new(Capacity {

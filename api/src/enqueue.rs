@@ -293,7 +293,8 @@ fn calls(groups: Vec<Group>) -> Vec<Vec<Group>> {
 
 /// Takes back the belief that these rows are in their stream. When PostgreSQL is away too, the relay finds out later that it does not hold.
 async fn leave_to_relay(database: &Database, log: &Logger, stream: &Stream, ids: &[ExecutionId]) {
-    let marked = async { relay::mark(&mut *database.get().await?, &stream.tenant, ids, false).await };
+    let marked =
+        async { database.run(async |connection| relay::mark(connection, &stream.tenant, ids, false).await).await };
     if let Err(error) = marked.await {
         warn!(log, "rows that are not in Redis could not be marked so"; "tenant" => &stream.tenant, "rows" => ids.len(), "error" => %error);
     }

@@ -61,7 +61,7 @@ impl System {
 async fn system(app: &App) -> Result<System, Problem> {
     let live = app.load.berths(app).await?.live as f64;
     let mut system = System { depths: [0.0; 3], oldest_age_seconds: 0.0, live };
-    for depth in depths(&mut *app.database.get().await?, None).await? {
+    for depth in app.database.run(async |connection| depths(connection, None).await).await? {
         system.depths[usize::from(depth.priority().rank().unsigned_abs()).min(2)] += depth.queued as f64;
         system.oldest_age_seconds = system.oldest_age_seconds.max(depth.oldest_age_seconds.unwrap_or(0.0));
     }

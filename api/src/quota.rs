@@ -7,7 +7,7 @@
 
 use crate::problem::{Kind, Problem};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use roadstead_backend::store::{Database, StoreError, capacity};
+use roadstead_backend::store::{Connection, Database, StoreError, capacity};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -104,13 +104,15 @@ impl Quotas {
 
     /// The caller holds the turn to count.
     async fn recount(&self, tenant: &str, tally: &Tally, bound: i64) -> Result<(), StoreError> {
-        // Waiting for a connection is no part of what counting costs.
-        let mut connection = self.database.get().await?;
-        let began = Instant::now();
-        let before = tally.figures().begin_count();
-        let counted = capacity::waiting(&mut connection, tenant, bound).await?;
-        tally.figures().end_count(began, began.elapsed(), before, counted);
-        Ok(())
+        let count = async |connection: &mut Connection| {
+            // Waiting for a connection is no part of what counting costs.
+            let began = Instant::now();
+            let before = tally.figures().begin_count();
+            let counted = capacity::waiting(connection, tenant, bound).await?;
+            tally.figures().end_count(began, began.elapsed(), before, counted);
+            Ok(())
+        };
+        self.database.run(count).await
     }
 
     fn recount_later(&self, tenant: &str, tally: &Arc<Tally>, bound: i64) {

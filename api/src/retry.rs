@@ -56,7 +56,8 @@ pub async fn retry(
         ));
     }
     // A task of its own: a client that goes away in the middle must not leave a copied input behind.
-    let submission = rt::spawn(async move { resubmit(&app, &tenant, &old, idempotency).await });
+    let traceparent = submit::traceparent(&request);
+    let submission = rt::spawn(async move { resubmit(&app, &tenant, &old, idempotency, traceparent).await });
     let new = submission.await.map_err(Problem::internal)??;
     Ok(submit::accepted(&new))
 }
@@ -66,12 +67,13 @@ async fn resubmit(
     tenant: &Tenant,
     old: &Execution,
     idempotency: Option<IdempotencyKey>,
+    traceparent: Option<String>,
 ) -> Result<Execution, Problem> {
-    let stored = query::definition(&mut *app.database.get().await?, &tenant.name, old.id).await?;
+    let stored = app.database.run(async |connection| query::definition(connection, &tenant.name, old.id).await).await?;
     let query::Definition { spec, input } = stored.ok_or_else(Problem::not_found)?;
     let definition = definition(old, spec.as_deref())?;
     let runnable = submit::runnable(app, &tenant.name, &definition).await?.map_err(Problem::from)?;
-    let new = again(old, runnable, input);
+    let new = NewExecution { traceparent, ..again(old, runnable, input) };
     let id = new.id;
     let copied = new.input.is_none() && new.input_bytes > 0;
     if copied {

@@ -95,7 +95,10 @@ async fn read(
     name: &str,
     version: Option<i32>,
 ) -> StoreResult<Option<Arc<CachedVersion>>> {
-    let Some(row) = workflows::get(&mut *database.get().await?, tenant, name, version).await? else { return Ok(None) };
+    let Some(row) = database.run(async |connection| workflows::get(connection, tenant, name, version).await).await?
+    else {
+        return Ok(None);
+    };
     let damaged =
         |error: serde_json::Error| StoreError::Refused(format!("the stored workflow {name} is not one: {error}"));
     let workflow: Workflow = serde_json::from_str(&row.definition).map_err(damaged)?;

@@ -133,7 +133,10 @@ pub async fn put(
     let definition = serde_json::to_string(&workflow).map_err(Problem::internal)?;
     let digest = Sha256::digest(&definition);
     let tenant = &principal.tenant.name;
-    let put = workflows::put(&mut *app.database.get().await?, tenant, &name, &digest, &definition).await?;
+    let put = app
+        .database
+        .run(async |connection| workflows::put(connection, tenant, &name, &digest, &definition).await)
+        .await?;
     if put.created {
         app.workflows.forget_latest(tenant, &name);
     }
@@ -211,7 +214,10 @@ async fn get(app: &App, principal: &Principal, name: &str, version: Option<i32>)
     if !is_name(name) {
         return Err(Problem::not_found());
     }
-    let found = workflows::get(&mut *app.database.get().await?, &principal.tenant.name, name, version).await?;
+    let found = app
+        .database
+        .run(async |connection| workflows::get(connection, &principal.tenant.name, name, version).await)
+        .await?;
     found.ok_or_else(Problem::not_found)
 }
 
@@ -232,7 +238,8 @@ pub async fn list(app: web::Data<App>, principal: Principal, request: HttpReques
     params.finish(())?;
     let listing = Listing::new("workflows", tenant, &[]);
     let after = cursor.map(|cursor| name_at(&listing, &cursor)).transpose()?.unwrap_or_default();
-    let mut versions = workflows::list(&mut *app.database.get().await?, tenant, &after, limit + 1).await?;
+    let mut versions =
+        app.database.run(async |connection| workflows::list(connection, tenant, &after, limit + 1).await).await?;
     let more = versions.len() > limit as usize;
     versions.truncate(limit as usize);
     let next_cursor = versions.last().filter(|_| more).map(|last| listing.cursor(last.name.as_bytes()));

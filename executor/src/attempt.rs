@@ -48,7 +48,8 @@ pub async fn attempt(bootstrap: Bootstrap, environment: Environment) -> Exit {
     let heart = tokio::spawn(attempt.heart().beat());
     match Workspace::create(Path::new(&bootstrap.workspace_root), id) {
         Ok(workspace) => {
-            attempt.walk(Surroundings { attempt: id, workspace, search_path: environment.search_path }, &heart).await
+            let (search_path, traceparent) = (environment.search_path, attempt.grant.traceparent.clone());
+            attempt.walk(Surroundings { attempt: id, workspace, search_path, traceparent }, &heart).await
         }
         Err(error) => {
             let message = format!("the workspace can't be made: {error}");

@@ -33,8 +33,8 @@ pub enum Command {
     List,
     /// Revoke a key; it is in force everywhere when the command returns
     Revoke {
-        /// The key's id, or its prefix as it is listed
-        #[arg(value_name = "ID|PREFIX")]
+        /// The key's id, its prefix as it is listed, or the key itself
+        #[arg(value_name = "ID|PREFIX|KEY")]
         key: String,
     },
 }
@@ -111,8 +111,10 @@ async fn list(config: &AdminConfig) -> anyhow::Result<()> {
 
 async fn revoke(config: &AdminConfig, key: &str) -> anyhow::Result<()> {
     let database = database(config);
-    let revoked = explained(keys::revoke(&mut *explained(database.get().await)?, key).await)?;
-    anyhow::ensure!(revoked > 0, "no key in force has the id or prefix `{key}`; `roadstead-api keys list` shows them");
+    let revoked = keys::revoke(&mut *explained(database.get().await)?, key, &secrets::hash(key)).await;
+    let revoked = explained(revoked)?;
+    // What was given may be a key, which is told to nobody.
+    anyhow::ensure!(revoked > 0, "no such key is in force; `roadstead-api keys list` shows ids and prefixes");
     // So long a running API may go on believing what it read.
     tokio::time::sleep(keys::BELIEF).await;
     eprintln!("revoked: {revoked}");

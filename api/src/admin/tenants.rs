@@ -3,6 +3,8 @@
 use super::{database, explained, show, table, tenant_name};
 use clap::Subcommand;
 use roadstead_backend::config::AdminConfig;
+use roadstead_backend::dispatch::{Dispatch, DispatchError, Share};
+use roadstead_backend::store::keys;
 use roadstead_backend::store::tenants::{self, Change, Tenant};
 use std::io::stdout;
 use std::str::FromStr;
@@ -11,7 +13,7 @@ use std::str::FromStr;
 pub enum Command {
     /// List all tenants and what they may use
     List,
-    /// Make a tenant if there is none of that name, and change what is given
+    /// Make a tenant if there is none of that name, and change what is given; it is in force when the command returns
     Set {
         #[arg(value_parser = tenant_name)]
         name: String,
@@ -50,11 +52,23 @@ pub async fn run(command: Command, config: &AdminConfig) -> anyhow::Result<()> {
                 max_concurrent: max_concurrent.map(|limit| limit.0),
                 max_queued: max_queued.map(|limit| limit.0),
             };
-            vec![explained(tenants::set(&mut connection, &name, change).await)?]
+            let tenant = explained(tenants::set(&mut connection, &name, change).await)?;
+            if tell_workers(config, &tenant).await.is_err() {
+                eprintln!("Redis can't be reached: workers learn of it at their next reconciliation");
+            }
+            // So long a running API may go on believing what it read.
+            tokio::time::sleep(keys::BELIEF).await;
+            vec![tenant]
         }
     };
     let rows: Vec<Vec<String>> = shown.into_iter().map(row).collect();
     Ok(show(stdout(), &table::render(&["NAME", "WEIGHT", "MAX CONCURRENT", "MAX QUEUED"], &rows))?)
+}
+
+/// Their ring's share of it is otherwise that of the last submission.
+async fn tell_workers(config: &AdminConfig, tenant: &Tenant) -> Result<(), DispatchError> {
+    let share = Share { weight: tenant.weight, max_concurrent: tenant.max_concurrent };
+    Dispatch::new(&config.redis)?.note_share(&tenant.name, share).await
 }
 
 fn row(tenant: Tenant) -> Vec<String> {

@@ -48,7 +48,7 @@ struct Starts(Database, Duration);
 
 impl Statement<StartClaim, Start> for Starts {
     async fn run(&self, items: &[StartClaim]) -> StoreResult<Vec<Start>> {
-        start(&mut *self.0.get().await?, items, self.1).await
+        self.0.run(async |connection| start(connection, items, self.1).await).await
     }
 }
 
@@ -57,7 +57,7 @@ struct Beats(Database, Duration);
 
 impl Statement<Beat, Option<HeartbeatReply>> for Beats {
     async fn run(&self, items: &[Beat]) -> StoreResult<Vec<Option<HeartbeatReply>>> {
-        heartbeat(&mut *self.0.get().await?, items, self.1).await
+        self.0.run(async |connection| heartbeat(connection, items, self.1).await).await
     }
 }
 
@@ -66,7 +66,7 @@ struct Finishes(Database);
 
 impl Statement<Report, Finished> for Finishes {
     async fn run(&self, items: &[Report]) -> StoreResult<Vec<Finished>> {
-        finish(&mut *self.0.get().await?, items).await
+        self.0.run(async |connection| finish(connection, items).await).await
     }
 }
 

@@ -33,6 +33,8 @@ struct Grant<'a> {
     heartbeat_seconds: u32,
     grace_seconds: u32,
     outcome_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
     limits: Limits,
 }
 
@@ -99,6 +101,7 @@ async fn answer(app: &App, attempt: AttemptId, granted: &Granted) -> Result<Http
         heartbeat_seconds: HEARTBEAT_SECONDS,
         grace_seconds: executions.kill_grace.as_secs() as u32,
         outcome_url: app.objects.presign_put_unsized(&outcome, until_the_end).await.map_err(unsigned)?,
+        traceparent: granted.traceparent.as_deref(),
         limits: limits(executions),
     };
     Ok(HttpResponse::Ok().json(grant))
@@ -139,6 +142,7 @@ mod tests {
             heartbeat_seconds: 2,
             grace_seconds: 10,
             outcome_url: "http://s3/x".into(),
+            traceparent: Some("00-1-2-01"),
             limits: Limits {
                 max_line_bytes: 1,
                 segment_bytes: 2,
@@ -156,7 +160,7 @@ mod tests {
     #[test]
     fn a_grant_is_the_protocols() {
         let inline = granted(Input::Inline(RawValue::NULL));
-        assert_eq!(inline.workflow.steps[0].id, "a");
+        assert_eq!((inline.workflow.steps[0].id.as_str(), inline.traceparent.as_deref()), ("a", Some("00-1-2-01")));
         assert!(matches!(inline.input, protocol::Input::Inline(raw) if raw.get() == "null"));
         let url = granted(Input::Url { url: "http://s3/p".into(), size_bytes: 9 });
         assert!(matches!(url.input, protocol::Input::Url { size_bytes: 9, .. }));

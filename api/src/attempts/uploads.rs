@@ -84,8 +84,9 @@ pub async fn complete(
 
 /// The tenant of the attempt, if it is running and this is its session.
 async fn tenant(app: &App, caller: &Caller) -> Result<String, Problem> {
-    let mut connection = app.database.get().await?;
-    tenant_of_session(&mut connection, caller.attempt, &caller.secret_hash).await?.ok_or_else(gone)
+    let Caller { attempt, secret_hash } = caller;
+    let tenant = app.database.run(async |connection| tenant_of_session(connection, *attempt, secret_hash).await);
+    tenant.await?.ok_or_else(gone)
 }
 
 async fn target(app: &App, tenant: &str, caller: &Caller, upload: &Upload) -> Result<UploadTarget, ObjectsError> {

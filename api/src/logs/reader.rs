@@ -10,6 +10,7 @@ use crate::state::App;
 use actix_web::web;
 use bytes::Bytes;
 use roadstead_backend::objects::{Store, layout};
+use roadstead_backend::store::Connection;
 use roadstead_backend::store::follow::{self, Growth};
 use roadstead_backend::store::query::{self, LogSegment};
 use roadstead_domain::execution::State;
@@ -78,7 +79,8 @@ impl Reader {
     async fn look(&mut self) -> Result<Step, Problem> {
         // A tail is of what the first look finds.
         let tail = self.selection.tail.take();
-        let growth = follow::growth(&mut *self.app.database.get().await?, &self.tenant, self.id).await?;
+        let growth =
+            self.app.database.run(async |connection| follow::growth(connection, &self.tenant, self.id).await).await?;
         let growth = growth.ok_or_else(Problem::not_found)?;
         let waited = self.seen.replace(growth.state).is_some();
         self.say_followed(&growth).await?;
@@ -135,8 +137,10 @@ impl Reader {
             return Ok(());
         };
         if self.followed.is_none_or(|(attempt, at)| attempt != live || at.elapsed() >= FOLLOW_AGAIN) {
-            let mut connection = self.app.database.get().await?;
-            follow::follow(&mut connection, &self.tenant, self.id, live, FOLLOWED_SPAN).await?;
+            let (tenant, id) = (&self.tenant, self.id);
+            let follow =
+                async |connection: &mut Connection| follow::follow(connection, tenant, id, live, FOLLOWED_SPAN).await;
+            self.app.database.run(follow).await?;
             self.followed = Some((live, Instant::now()));
         }
         Ok(())
@@ -144,9 +148,10 @@ impl Reader {
 
     /// Takes up the segments that are new and whose turn it is; answers whether there are any.
     async fn gather(&mut self, attempt: i32, over: bool, tail: Option<u64>) -> Result<bool, Problem> {
-        let mut connection = self.app.database.get().await?;
-        let segments = query::log_segments(&mut connection, &self.tenant, self.id, attempt, self.next_seq).await?;
-        drop(connection);
+        let (tenant, id, from) = (&self.tenant, self.id, self.next_seq);
+        let segments =
+            async |connection: &mut Connection| query::log_segments(connection, tenant, id, attempt, from).await;
+        let segments = self.app.database.run(segments).await?;
         let before = self.next_seq;
         let mut line = self.next_line;
         for segment in segments {

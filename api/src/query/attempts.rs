@@ -95,10 +95,12 @@ pub async fn attempts(
 
 /// The attempts, and the execution's state from before them: once that is terminal, they are complete.
 async fn look(app: &App, tenant: &str, id: ExecutionId) -> Result<(State, Vec<AttemptView>), Problem> {
-    let mut connection = app.database.get().await?;
-    let growth = follow::growth(&mut connection, tenant, id).await?.ok_or_else(Problem::not_found)?;
-    let attempts = query::attempts(&mut connection, tenant, id).await?;
-    Ok((growth.state, attempts.into_iter().map(AttemptView::from).collect()))
+    let found = app.database.run(async |connection| {
+        let Some(growth) = follow::growth(connection, tenant, id).await? else { return Ok(None) };
+        Ok(Some((growth.state, query::attempts(connection, tenant, id).await?)))
+    });
+    let (state, attempts) = found.await?.ok_or_else(Problem::not_found)?;
+    Ok((state, attempts.into_iter().map(AttemptView::from).collect()))
 }
 
 impl From<query::Attempt> for AttemptView {

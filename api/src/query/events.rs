@@ -73,10 +73,12 @@ pub async fn events(
 
 /// The timeline, and the execution's state from before it: once that is terminal, it is complete.
 async fn look(app: &App, tenant: &str, id: ExecutionId) -> Result<(State, Vec<EventView>), Problem> {
-    let mut connection = app.database.get().await?;
-    let growth = follow::growth(&mut connection, tenant, id).await?.ok_or_else(Problem::not_found)?;
-    let events = query::events(&mut connection, tenant, id).await?;
-    Ok((growth.state, events.into_iter().map(EventView::from).collect()))
+    let found = app.database.run(async |connection| {
+        let Some(growth) = follow::growth(connection, tenant, id).await? else { return Ok(None) };
+        Ok(Some((growth.state, query::events(connection, tenant, id).await?)))
+    });
+    let (state, events) = found.await?.ok_or_else(Problem::not_found)?;
+    Ok((state, events.into_iter().map(EventView::from).collect()))
 }
 
 impl From<query::Event> for EventView {

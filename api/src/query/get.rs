@@ -51,7 +51,7 @@ pub async fn get(
 
 /// The execution, if it is the tenant's.
 pub async fn load(app: &App, tenant: &str, id: ExecutionId) -> Result<Execution, Problem> {
-    query::get(&mut *app.database.get().await?, tenant, id).await?.ok_or_else(Problem::not_found)
+    app.database.run(async |connection| query::get(connection, tenant, id).await).await?.ok_or_else(Problem::not_found)
 }
 
 /// The execution once it has ended, or as it is when the wait is over or the server stops.
@@ -77,6 +77,6 @@ async fn queue(app: &App, tenant: &Tenant, execution: &Execution) -> Result<Opti
         return Ok(Queue::uncounted(execution, WaitingFor::Dispatch));
     }
     let waiting_for = app.load.waiting_for(app, tenant).await?;
-    let ahead = query::ahead(&mut *app.database.get().await?, execution).await?;
+    let ahead = app.database.run(async |connection| query::ahead(connection, execution).await).await?;
     Ok(Some(Queue { ahead: Some(ahead), waiting_for }))
 }

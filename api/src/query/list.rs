@@ -46,7 +46,8 @@ pub async fn list(app: web::Data<App>, principal: Principal, request: HttpReques
     let limit = filter.limit as usize;
     // One more than asked for tells whether there is a next page.
     filter.limit += 1;
-    let mut executions = query::list(&mut *app.database.get().await?, &tenant.name, &filter).await?;
+    let mut executions =
+        app.database.run(async |connection| query::list(connection, &tenant.name, &filter).await).await?;
     let more = executions.len() > limit;
     executions.truncate(limit);
     let queued_for = if executions.iter().any(|execution| execution.state == State::Queued) {

@@ -241,7 +241,7 @@ pub fn accepted(execution: &Execution) -> HttpResponse {
 }
 
 /// W3C Trace Context, kept with the execution and passed on; one that is malformed is as good as none.
-fn traceparent(request: &HttpRequest) -> Option<String> {
+pub fn traceparent(request: &HttpRequest) -> Option<String> {
     let text = request.headers().get("traceparent")?.to_str().ok()?;
     let lower_hex = |part: &str, len: usize| {
         part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

@@ -11,12 +11,8 @@ use roadstead_backend::dispatch::{Group, Share, Stream};
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::repeats::Repeats;
 use roadstead_backend::store::submit::{Submission, Submitted, submit};
-use roadstead_backend::store::{Database, StoreError, StoreResult};
+use roadstead_backend::store::{Database, StoreResult};
 use roadstead_backend::telemetry::metrics::EXECUTIONS_SUBMITTED_TOTAL;
-use std::time::Duration;
-
-/// For a database that neither answers nor goes away.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One request on its way to the database.
 #[derive(Debug)]
@@ -106,11 +102,7 @@ impl Recorder {
 
 impl Statement<Submission, Submitted> for Recorder {
     async fn run(&self, submissions: &[Submission]) -> StoreResult<Vec<Submitted>> {
-        let commit = async { submit(&mut *self.database.get().await?, submissions, &self.repeats).await };
-        match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
-            Ok(answers) => answers,
-            Err(_) => Err(StoreError::Unavailable("a commit was not answered in time".to_owned())),
-        }
+        self.database.run(async |connection| submit(connection, submissions, &self.repeats).await).await
     }
 }
 

@@ -72,7 +72,7 @@ async fn repeated_or(
     problem: Problem,
 ) -> Result<Vec<Execution>, Problem> {
     let Some(key) = idempotency else { return Err(problem) };
-    match look_up(&mut *app.database.get().await?, &tenant.name, key).await? {
+    match app.database.run(async |connection| look_up(connection, &tenant.name, key).await).await? {
         Some(Submitted::Repeated(executions)) => Ok(executions.into_iter().map(as_of_submission).collect()),
         Some(Submitted::KeyReused) => Err(key_reused()),
         Some(Submitted::Forgotten) => Err(forgotten()),

@@ -250,6 +250,7 @@ mod tests {
             ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
             ("REDIS_URL", "redis://127.0.0.1:1"),
             ("S3_ENDPOINT", "http://127.0.0.1:1"),
+            ("S3_REGION", "us-east-1"),
             ("S3_ACCESS_KEY_ID", "nobody"),
             ("S3_SECRET_ACCESS_KEY", "nothing"),
             ("META_BUCKET_NAME", "meta"),

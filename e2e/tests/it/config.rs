@@ -53,7 +53,7 @@ async fn what_is_required_is_named() {
     for server in SERVERS {
         let ended = programs::run(server, &[], &[]).await;
         assert_eq!(ended.status, 2, "{server}: {ended:?}");
-        for name in ["DATABASE_URL", "S3_ENDPOINT", "META_BUCKET_NAME", "CONTENT_BUCKET_NAME"] {
+        for name in ["DATABASE_URL", "S3_ENDPOINT", "S3_REGION", "META_BUCKET_NAME", "CONTENT_BUCKET_NAME"] {
             assert!(ended.stderr.contains(name), "{server}: {name} in {}", ended.stderr);
         }
     }

@@ -17,6 +17,8 @@ pub struct Surroundings {
     pub attempt: AttemptId,
     pub workspace: Workspace,
     pub search_path: OsString,
+    /// Of the submission.
+    pub traceparent: Option<String>,
 }
 
 /// A step's main process, which leads its group, and the ends of its pipes.
@@ -28,7 +30,7 @@ pub struct Spawned {
 }
 
 pub fn spawn(step: &Step, around: &Surroundings) -> Result<Spawned, End> {
-    let Surroundings { attempt, workspace, search_path } = around;
+    let Surroundings { attempt, workspace, search_path, traceparent } = around;
     let (program, arguments) = step
         .command
         .split_first()
@@ -49,6 +51,8 @@ pub fn spawn(step: &Step, around: &Surroundings) -> Result<Spawned, End> {
         .env("PATH", search_path)
         .env("HOME", &workspace.work)
         .env("LANG", "C.UTF-8")
+        // Where OpenTelemetry's SDKs look for the parent of what a process does (OpenTelemetry specification, Environment Variables as Context Propagation Carriers).
+        .envs(traceparent.iter().map(|parent| ("TRACEPARENT", parent)))
         .envs(&step.env)
         .env("ROADSTEAD_INPUT", &workspace.input)
         .env("ROADSTEAD_RESULT", &workspace.result)

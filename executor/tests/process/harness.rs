@@ -20,6 +20,7 @@ pub fn grant(steps: &str) -> StartGrant {
         heartbeat_seconds: 1,
         grace_seconds: 5,
         outcome_url: String::new(),
+        traceparent: None,
         limits: Limits {
             max_line_bytes: 16 * 1024,
             segment_bytes: 1024 * 1024,

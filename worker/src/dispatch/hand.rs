@@ -1,6 +1,7 @@
 //! The hand: entries that this worker took and could not claim yet, first in line for the next berth.
 //!
-//! Bounded. Others leave them alone as long as they are touched now and then; a worker that dies with a hand loses it to the supervisor's reclaim.
+//! Bounded, in number and in time: the next berth may be another worker's, who would give it to what came later. A worker that dies with a hand loses it
+//! to the supervisor's reclaim.
 
 use crate::clock;
 use roadstead_backend::dispatch::Taken;
@@ -15,18 +16,19 @@ pub const MAX_HAND: usize = 256;
 /// Entries that wait for their tenant's limit. What is taken beyond it, because the ring knew a higher limit than PostgreSQL does, goes back: it would
 /// fill the hand, and no other tenant had a place in it.
 const MAX_TENANT_FULL: usize = 64;
-/// Between two touches, well below the idle time after which an entry counts as forgotten.
-const TOUCH_INTERVAL: Duration = Duration::from_secs(15);
+/// What is not claimed within this goes back into its place, for whoever has a berth first. Well below the idle time after which an entry counts as
+/// forgotten.
+const HOLD: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Hand {
     held: Vec<Held>,
-    touched: Instant,
 }
 
 #[derive(Debug)]
 struct Held {
     entry: Taken,
+    since: Instant,
     /// It waits for its tenant's limit, so that it takes nobody's berth.
     tenant_full: bool,
 }
@@ -51,10 +53,6 @@ pub struct Claimed {
 }
 
 impl Hand {
-    pub fn new() -> Self {
-        Self { held: Vec::new(), touched: clock::now() }
-    }
-
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -76,11 +74,12 @@ impl Hand {
         }
     }
 
-    /// At the end of the line. An entry that is there already was touched by its own consumer's reclaim.
+    /// At the end of the line. An entry may be there already: a worker may reclaim what is its own.
     pub fn add(&mut self, taken: Vec<Taken>) {
+        let since = clock::now();
         for entry in taken {
             if !self.entries().any(|held| held.entry == entry.entry && held.stream == entry.stream) {
-                self.held.push(Held { entry, tenant_full: false });
+                self.held.push(Held { entry, since, tenant_full: false });
             }
         }
     }
@@ -89,7 +88,7 @@ impl Hand {
     pub fn sort(&mut self, mut answers: HashMap<ExecutionId, Claim>) -> Sorted {
         let mut sorted = Sorted::default();
         let mut tenant_full = 0;
-        for Held { entry, .. } in std::mem::take(&mut self.held) {
+        for Held { entry, since, .. } in std::mem::take(&mut self.held) {
             let id = entry.id;
             match answers.get(&id).copied().unwrap_or(Claim::NotQueued) {
                 Claim::Claimed { attempt, timeout_seconds, waited_ms } => {
@@ -101,10 +100,10 @@ impl Hand {
                         waited: Duration::from_millis(waited_ms.unsigned_abs()),
                     });
                 }
-                Claim::NoBerth => self.held.push(Held { entry, tenant_full: false }),
+                Claim::NoBerth => self.held.push(Held { entry, since, tenant_full: false }),
                 Claim::TenantFull if tenant_full < MAX_TENANT_FULL => {
                     tenant_full += 1;
-                    self.held.push(Held { entry, tenant_full: true });
+                    self.held.push(Held { entry, since, tenant_full: true });
                 }
                 Claim::TenantFull => sorted.surplus.push(entry),
                 Claim::NotQueued => sorted.dropped.push(entry),
@@ -113,18 +112,18 @@ impl Hand {
         sorted
     }
 
-    /// The hand, when it is time to touch it.
-    pub fn due_for_touch(&mut self) -> Option<Vec<Taken>> {
-        let due = self.touched.elapsed() >= TOUCH_INTERVAL;
-        if due {
-            self.touched = clock::now();
-        }
-        (due && !self.is_empty()).then(|| self.entries().cloned().collect())
+    /// What has been held for long enough, to be put back.
+    pub fn overdue(&self, now: Instant) -> Vec<Taken> {
+        self.held
+            .iter()
+            .filter(|held| now.saturating_duration_since(held.since) >= HOLD)
+            .map(|held| held.entry.clone())
+            .collect()
     }
 
-    /// Empties the hand.
-    pub fn put_down(&mut self) -> Vec<Taken> {
-        self.held.drain(..).map(|held| held.entry).collect()
+    /// Lets go of these.
+    pub fn part_with(&mut self, entries: &[Taken]) {
+        self.held.retain(|held| !entries.contains(&held.entry));
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
     #[test]
     fn what_found_no_berth_stays_first_in_line() {
         let ids = [ExecutionId::new(), ExecutionId::new(), ExecutionId::new()];
-        let mut hand = Hand::new();
+        let mut hand = Hand::default();
         hand.add(vec![taken("a", "1", ids[0]), taken("a", "2", ids[1]), taken("b", "3", ids[2])]);
         let sorted =
             hand.sort(HashMap::from([(ids[0], Claim::TenantFull), (ids[1], Claim::NoBerth), (ids[2], claim(1))]));
@@ -159,7 +158,7 @@ mod tests {
     #[test]
     fn one_that_waits_for_its_tenant_takes_nobodys_place() {
         let id = ExecutionId::new();
-        let mut hand = Hand::new();
+        let mut hand = Hand::default();
         hand.add(vec![taken("a", "1", id)]);
         assert_eq!(hand.space(10, 0), 9);
         assert_eq!(hand.space(1_000_000, 100), MAX_HAND - 101);
@@ -173,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_tenant_over_its_limit_leaves_room_for_the_others() {
-        let mut hand = Hand::new();
+        let mut hand = Hand::default();
         hand.add((0..MAX_HAND).map(|n| taken("a", &n.to_string(), ExecutionId::new())).collect());
         let full: HashMap<_, _> = hand.entries().map(|entry| (entry.id, Claim::TenantFull)).collect();
         let sorted = hand.sort(full);
@@ -183,8 +182,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_held_for_long() {
+        let mut hand = Hand::default();
+        let ids = [ExecutionId::new(), ExecutionId::new()];
+        let began = clock::now();
+        hand.add(vec![taken("a", "1", ids[0])]);
+        hand.held[0].since = began;
+        hand.add(vec![taken("b", "2", ids[1])]);
+        hand.held[1].since = began + HOLD / 2;
+        assert!(hand.overdue(began + HOLD / 2).is_empty());
+        hand.sort(HashMap::from([(ids[0], Claim::TenantFull), (ids[1], Claim::NoBerth)]));
+        let overdue = hand.overdue(began + HOLD);
+        assert_eq!(overdue.iter().map(|entry| entry.id).collect::<Vec<_>>(), ids[..1], "a claim is no new beginning");
+        hand.part_with(&overdue);
+        assert_eq!(hand.entries().map(|entry| entry.id).collect::<Vec<_>>(), ids[1..]);
+    }
+
+    #[test]
     fn the_hand_is_bounded() {
-        let mut hand = Hand::new();
+        let mut hand = Hand::default();
         hand.add((0..MAX_HAND).map(|n| taken("a", &n.to_string(), ExecutionId::new())).collect());
         assert_eq!(hand.space(1_000_000, 0), 0);
     }
@@ -192,7 +208,7 @@ mod tests {
     #[test]
     fn an_id_that_came_twice_is_launched_once() {
         let id = ExecutionId::new();
-        let mut hand = Hand::new();
+        let mut hand = Hand::default();
         hand.add(vec![taken("a", "1", id), taken("a", "2", id), taken("a", "2", id)]);
         let sorted = hand.sort(HashMap::from([(id, claim(3))]));
         assert_eq!(sorted.claimed.len(), 1);
@@ -203,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_the_claim_does_not_know_is_dropped() {
-        let mut hand = Hand::new();
+        let mut hand = Hand::default();
         hand.add(vec![taken("a", "1", ExecutionId::new())]);
         assert_eq!(hand.sort(HashMap::new()).dropped.len(), 1);
     }

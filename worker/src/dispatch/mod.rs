@@ -80,7 +80,7 @@ impl Dispatcher {
         let (recorder, recording) = record::start(Arc::clone(&worker));
         let listener = Arc::new(Listener::default());
         let launches = Launches::new(recorder.clone());
-        Self { worker, hand: Hand::new(), launches, gone: Vec::new(), recorder, recording, listener, reclaimed }
+        Self { worker, hand: Hand::default(), launches, gone: Vec::new(), recorder, recording, listener, reclaimed }
     }
 
     /// Dispatches until `stop`; then gives back what it has, sees its attempts end for a while, and leaves.
@@ -131,13 +131,15 @@ impl Dispatcher {
         let took = matches!(&taken, Ok(count) if *count > 0);
         let (has_room, mut launched) = (room > 0, false);
         if has_room && !self.hand.is_empty() {
-            launched = self.claim(&mut connection).await?;
+            launched = self.claim(&mut connection, room).await?;
         } else {
             self.release(&mut connection).await?;
         }
         drop(connection);
+        let put_back = self.put_back().await;
         self.launches.settle_down(worker.launcher.overlap()).await;
         taken?;
+        put_back?;
         Ok(match (self.launches.take_failed(), has_room && took || launched) {
             (true, _) => Turn::Unwell,
             (false, true) => Turn::Worked,
@@ -147,9 +149,6 @@ impl Dispatcher {
 
     /// Takes into the hand what there is room for; answers how much that was.
     async fn take(&mut self, room: usize, berths: Berths) -> Result<usize, Trouble> {
-        if let Some(entries) = self.hand.due_for_touch() {
-            self.worker.dispatch.touch(&self.worker.id, &entries).await?;
-        }
         let space = self.hand.space(room, self.launches.under_way());
         if space == 0 {
             return Ok(0);
@@ -175,8 +174,18 @@ impl Dispatcher {
         }
     }
 
+    /// Puts back what found no berth.
+    async fn put_back(&mut self) -> Result<(), Trouble> {
+        let entries = self.hand.overdue(clock::now());
+        if !entries.is_empty() {
+            self.worker.dispatch.put_back(&entries).await?;
+            self.hand.part_with(&entries);
+        }
+        Ok(())
+    }
+
     /// Claims what is in the hand and begins to launch it. Answers whether something was claimed.
-    async fn claim(&mut self, connection: &mut Connection) -> Result<bool, StoreError> {
+    async fn claim(&mut self, connection: &mut Connection, room: usize) -> Result<bool, StoreError> {
         let worker = Arc::clone(&self.worker);
         let Worker { id, settings, .. } = &*worker;
         let mut credentials: HashMap<ExecutionId, Option<Credential>> =
@@ -190,10 +199,11 @@ impl Dispatcher {
                 launch_hash: credentials[&entry.id].as_ref().map(|credential| credential.hash.clone()),
             })
             .collect();
-        let (asked_at, cap) = (clock::now(), settings.cap as i64);
+        let (asked_at, bounds) = (clock::now(), (room as i64, settings.cap as i64));
         let gone = self.gone_ids();
         let gone = (&self.worker.observer(), &gone[..]);
-        let (released, answers) = claim::release_and_claim(connection, gone, &wanted, id, cap, settings.launch).await?;
+        let (released, answers) =
+            claim::release_and_claim(connection, gone, &wanted, id, bounds, settings.launch).await?;
         self.part_with(|attempt| released.contains(&attempt));
         let sorted = self.hand.sort(answers);
         self.give_back(&sorted.surplus).await;
@@ -254,7 +264,12 @@ impl Dispatcher {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.worker.freed.called() => {}
-            () = self.listener.rung() => {}
+            () = self.listener.rung() => {
+                if !self.worker.launcher.is_ready() {
+                    // For one who can launch.
+                    let _ = self.worker.dispatch.ring_workers().await;
+                }
+            }
             Some(entries) = self.reclaimed.recv() => self.hand.add(entries),
             () = tokio::time::sleep(at_most) => {}
         }
@@ -262,8 +277,8 @@ impl Dispatcher {
 
     /// Gives the hand back, stays until the attempts have ended or the time is over, and is forgotten by Redis.
     async fn leave(mut self) {
-        let hand = self.hand.put_down();
-        self.give_back(&hand).await;
+        // What is being launched is claimed, so for others it is a duplicate.
+        self.worker.leave_redis().await;
         self.launches.settle_down(0).await;
         let mut live = self.worker.launcher.live();
         let worker = Arc::clone(&self.worker);
@@ -303,12 +318,10 @@ impl Dispatcher {
         worker.settling.close();
         let unfinished = async { tokio::join!(self.recording, worker.settling.wait()) };
         let _ = tokio::time::timeout(LAST_WRITES, unfinished).await;
-        if let Err(error) = worker.dispatch.leave(&worker.id).await {
-            info!(worker.log, "Redis keeps this worker's name"; "error" => %error);
-        }
+        worker.leave_redis().await;
     }
 
-    /// The rows first: an entry that is gone while its row says that it is there waits for the next reconciliation.
+    /// Gives entries to the relay. The rows first: an entry that is gone while its row says that it is there waits for the next reconciliation.
     async fn give_back(&self, entries: &[Taken]) {
         if entries.is_empty() {
             return;

@@ -38,6 +38,10 @@ use tokio_util::sync::CancellationToken;
 const AWAY: Duration = Duration::from_secs(1);
 /// After an outage of PostgreSQL, until launches are taken over: their workers and executors, who waited for it too, come first.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// A worker that can't see its cluster can't judge what is in it: every so often it leaves the supervision to another for long enough that one who stands
+/// by takes it. If none does, supervising goes on without the cluster.
+const BETWEEN_YIELDS: Duration = Duration::from_secs(30);
+const YIELD: Duration = Duration::from_secs(5);
 /// Rings may come much faster than there is work in them.
 const BETWEEN_RINGS: Duration = Duration::from_millis(20);
 
@@ -72,6 +76,8 @@ struct Due {
     reconciliation: Every,
     look: Every,
     retention: Every,
+    /// While the launcher is not ready.
+    yielding: Every,
 }
 
 impl Supervisor {
@@ -85,6 +91,7 @@ impl Supervisor {
             reconciliation: Every::new(worker.settings.reconcile_interval),
             look: Every::new(worker.settings.reconcile_interval),
             retention: Every::new(Duration::from_secs(600)),
+            yielding: Every::new(BETWEEN_YIELDS),
         };
         Self {
             live: worker.launcher.live(),
@@ -143,6 +150,10 @@ impl Supervisor {
         if !bustling && !something_due && !self.due.retention.is_due(clock::now()) {
             self.lease.give_back(&worker, &mut connection).await?;
             return Ok(rest(Role::Idle, next_in(&before), interval));
+        }
+        if !worker.launcher.is_ready() && self.due.yielding.take(clock::now()) {
+            self.lease.give_back(&worker, &mut connection).await?;
+            return Ok(Rest { at_most: YIELD, listen: false, launches_are_news: false });
         }
         if !self.lease.hold(&worker, &mut connection).await? {
             if rung {

@@ -228,6 +228,10 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     if let Some(state) = settle_one(&mut connection, attempt, &Observer::Anyone, witness, is_gone).await? {
         info!(log, "settled an overdue attempt"; "state" => state.as_str(), "reason" => told);
         note(worker, state, failed_start.as_deref()).await;
+        if is_gone {
+            // Its berth is free, and no worker saw it go.
+            let _ = worker.dispatch.ring_workers().await;
+        }
         worker.launcher.let_go(attempt);
     }
     Ok(())

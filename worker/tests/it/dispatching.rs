@@ -1,11 +1,14 @@
 //! From the stream to the launcher, under the cap.
 
 use crate::fixture::*;
+use roadstead_backend::dispatch::Share;
+use roadstead_backend::store::tenants::{self, Change};
 use roadstead_backend::store::{claim, lease, overdue, query};
 use roadstead_domain::execution::State;
+use roadstead_domain::ids::ExecutionId;
 use roadstead_worker::launch::{End, Launcher};
 use roadstead_worker::worker::Settings;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -159,6 +162,47 @@ async fn a_berth_that_a_leaving_worker_gives_back_is_taken_by_another() {
     assert_eq!(staying.launcher.launched(1).await[0].attempt.execution_id, next);
     left.await.unwrap();
     staying.kill().await;
+}
+
+/// A worker whose launcher has one, and whose hand holds the other that it took with it: the ring did not know that their tenant may have one only.
+async fn with_one_in_hand(world: &World) -> (Running, ExecutionId) {
+    let limit = Change { max_concurrent: Some(Some(1)), ..Change::default() };
+    tenants::set(&mut *world.connection().await, "t", limit).await.unwrap();
+    let running = world.start("one", settings(4));
+    let ids = world.submit(vec![execution(), execution()]).await;
+    assert_eq!(running.launcher.launched(1).await[0].attempt.execution_id, ids[0]);
+    let dispatch = world.dispatch();
+    let share = Share { weight: 1, max_concurrent: Some(1) };
+    patient(async || dispatch.note_share("t", share).await).await;
+    (running, ids[1])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_worker_has_no_berth_for_is_soon_anybodys() {
+    let world = World::new().await;
+    let (running, waiting) = with_one_in_hand(&world).await;
+    let dispatch = world.dispatch();
+    let taken = async {
+        loop {
+            if let Some(taken) = patient(async || dispatch.take("another", 1, &HashMap::new()).await).await.pop() {
+                return taken;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let taken = tokio::time::timeout(Duration::from_secs(60), taken).await.expect("it is put back");
+    assert_eq!(taken.id, waiting);
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hand_of_a_leaving_worker_is_taken_by_another_at_once() {
+    let world = World::new().await;
+    let (running, waiting) = with_one_in_hand(&world).await;
+    running.stop().await;
+    let dispatch = world.dispatch();
+    let taken = patient(async || dispatch.take("another", 1, &HashMap::new()).await).await;
+    assert_eq!(taken.iter().map(|taken| taken.id).collect::<Vec<_>>(), [waiting]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,10 @@ impl Identity {
         claims.check(clock::now().timestamp())?;
         claims.check_pod(attempt)?;
         let tenant = if is_per_tenant(&self.namespace_template) {
-            tenant_of(&mut *database.get().await?, attempt).await?.ok_or(Unproven::UnknownAttempt)?
+            database
+                .run(async |connection| tenant_of(connection, attempt).await)
+                .await?
+                .ok_or(Unproven::UnknownAttempt)?
         } else {
             String::new()
         };

@@ -129,6 +129,7 @@ fn config(database_url: &str, namespace: &str) -> ApiConfig {
         ("DATABASE_URL", database_url),
         ("REDIS_URL", "redis://127.0.0.1:1"),
         ("S3_ENDPOINT", "http://127.0.0.1:1"),
+        ("S3_REGION", "us-east-1"),
         ("S3_ACCESS_KEY_ID", "nobody"),
         ("S3_SECRET_ACCESS_KEY", "nothing"),
         ("META_BUCKET_NAME", "meta"),

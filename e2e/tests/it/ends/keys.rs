@@ -44,6 +44,12 @@ async fn a_revoked_key_is_refused_from_the_moment_that_revoking_is_done() {
     refused(&client.post("/v1/executions", &command(&["true"])).await, "key-revoked");
     assert_eq!(scene.stack.sql_value("SELECT count(*) FROM executions").await, "1");
     scene.get("/v1/executions").await.ok(200);
+
+    let again = scene.run_api(&["keys", "revoke", &key]).await;
+    assert!(again.status > 0 && !again.stderr.contains(&key), "it is revoked already, and a secret: {again:?}");
+    let another = scene.stack.key(TENANT, "submit").await;
+    scene.stack.admin(&["keys", "revoke", &another]).await;
+    refused(&scene.api.client(&another).get("/v1/executions").await, "key-revoked");
 }
 
 #[tokio::test]

@@ -90,6 +90,30 @@ async fn inputs_on_both_sides_of_what_fits_a_row_arrive_whole() {
 }
 
 #[tokio::test]
+async fn a_trace_is_passed_on_to_the_steps_of_who_asked() {
+    const PARENTS: [&str; 2] = [
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00",
+    ];
+    let scene = Scene::new().await;
+    let told = |parent: Option<&str>| parent.map_or_else(|| json!("none"), |parent| json!(parent));
+    let body = shell("printf '\"%s\"' \"${TRACEPARENT:-none}\" > $ROADSTEAD_RESULT").to_string();
+    let ask = async |path: &str, body: &str, parent: Option<&'static str>| {
+        let headers: Vec<_> = parent.map(|parent| ("traceparent", parent)).into_iter().collect();
+        let request =
+            scene.request(Method::POST, path).header("content-type", "application/json").body(body.to_owned());
+        let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        let id = id(&scene.send(request).await.ok(202));
+        assert_eq!(scene.ended(&id).await["result"], told(parent));
+        id
+    };
+    ask("/v1/executions", &body, None).await;
+    let first = ask("/v1/executions", &body, Some(PARENTS[0])).await;
+    ask(&format!("/v1/executions/{first}/retry"), "", Some(PARENTS[1])).await;
+    ask(&format!("/v1/executions/{first}/retry"), "", None).await;
+}
+
+#[tokio::test]
 async fn a_large_input_is_streamed_and_kept_by_a_retry() {
     let scene = Scene::new().await;
     let input = noise(20 << 20);

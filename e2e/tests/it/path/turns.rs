@@ -123,6 +123,22 @@ async fn a_tenants_own_limit_holds_while_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_limit_that_is_lifted_lets_what_waits_go_at_once() {
+    // Longer than a test waits: nobody compares the limits unasked.
+    let scene = Scene::with(&[("KUBERNETES_RECONCILE_INTERVAL", "1h")]).await;
+    scene.stack.admin(&["tenants", "set", "closed", "--max-concurrent", "0"]).await;
+    let closed = scene.client_of("closed", "submit").await;
+    let waiting = closed.submit(&command(&["true"])).await;
+    wait_for("its reason", PATIENCE, async || {
+        let execution = closed.execution(&waiting).await;
+        if execution["queue"]["waiting_for"] == "tenant_limit" { Ok(()) } else { Err(execution.to_string()) }
+    })
+    .await;
+    scene.stack.admin(&["tenants", "set", "closed", "--max-concurrent", "none"]).await;
+    assert_eq!(closed.wait_for_end(&waiting, RUN).await["state"], "succeeded");
+}
+
+#[tokio::test]
 async fn a_tenants_queue_is_bounded_to_the_last_one() {
     let scene = Scene::idle(&[]).await;
     scene.stack.admin(&["tenants", "set", TENANT, "--max-queued", "5"]).await;

@@ -169,6 +169,8 @@ pub struct WorkerConfig {
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
     pub database: PostgresConfig,
+    /// For telling the workers what changed.
+    pub redis: RedisConfig,
     /// For making the buckets, where that is asked for.
     pub objects: Option<ObjectsConfig>,
     pub log: LogConfig,
@@ -255,7 +257,7 @@ impl AdminConfig {
     pub fn read(reader: &mut Reader) -> Self {
         let makes_buckets = reader.switch("S3_CREATE_BUCKETS") && reader.text("S3_ENDPOINT").is_some();
         let objects = makes_buckets.then(|| objects(reader));
-        Self { database: postgres(reader), objects, log: log(reader) }
+        Self { database: postgres(reader), redis: redis(reader), objects, log: log(reader) }
     }
 }
 

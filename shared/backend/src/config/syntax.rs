@@ -87,9 +87,22 @@ impl Kind {
         }
     }
 
-    /// Whether two values are one.
+    /// Whether two values are one, however they are written.
     pub fn agree(self, one: &str, other: &str) -> bool {
-        one == other || self == Self::Host && host(one).is_ok_and(|one| Ok(one) == host(other))
+        fn read<T: PartialEq>(read: fn(&str) -> Result<T, String>, one: &str, other: &str) -> bool {
+            read(one).is_ok_and(|one| Ok(one) == read(other))
+        }
+        one == other
+            || match self {
+                Self::Switch => read(switch, one, other),
+                Self::Number { .. } => read(number, one, other),
+                Self::Duration | Self::Seconds => read(duration, one, other),
+                Self::Host => read(host, one, other),
+                Self::HttpUrl => read(urls::http, one, other),
+                Self::PostgresUrl => read(urls::postgres, one, other),
+                Self::RedisUrl => read(urls::redis, one, other),
+                _ => false,
+            }
     }
 }
 
@@ -216,6 +229,27 @@ mod tests {
         assert!(quantity("1m").is_ok());
         for wrong in ["0", "0Mi", "0.0", "much"] {
             assert!(quantity(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn two_ways_to_write_a_value_are_one_value() {
+        for (kind, one, other) in [
+            (Kind::Switch, "true", "1"),
+            (Kind::Seconds, "1h", "3600"),
+            (Kind::Host, "localhost", "127.0.0.1"),
+            (Kind::RedisUrl, "redis://redis:6379", "redis:6379"),
+            (Kind::Text, "a", "a"),
+        ] {
+            assert!(kind.agree(one, other), "{one} {other}");
+        }
+        for (kind, one, other) in [
+            (Kind::Seconds, "1h", "60"),
+            (Kind::Seconds, "soon", "later"),
+            (Kind::RedisUrl, "a:6379", "b:6379"),
+            (Kind::Text, "1", "01"),
+        ] {
+            assert!(!kind.agree(one, other), "{one} {other}");
         }
     }
 

@@ -9,6 +9,7 @@ fn environment<'a>(extra: &[(&'a str, &'a str)]) -> Vec<(String, String)> {
     let base = [
         ("DATABASE_URL", "postgres://u:hush@db/x?sslmode=require"),
         ("S3_ENDPOINT", "http://s3:9000/"),
+        ("S3_REGION", "us-east-1"),
         ("S3_ACCESS_KEY_ID", "hush"),
         ("S3_SECRET_ACCESS_KEY", "hush"),
         ("META_BUCKET_NAME", "meta"),

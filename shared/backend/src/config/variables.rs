@@ -40,7 +40,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("REDIS_PREFIX", &[], RedisPrefix, Some("roadstead")),
     variable("S3_ENDPOINT", &[], HttpUrl, None),
     variable("S3_PUBLIC_ENDPOINT", &[], HttpUrl, None),
-    variable("S3_REGION", &[], Text, Some("us-east-1")),
+    variable("S3_REGION", &[], Text, None),
     variable("S3_ACCESS_KEY_ID", &[], Secret, None),
     variable("S3_SECRET_ACCESS_KEY", &[], Secret, None),
     variable("S3_PATH_STYLE", &[], Switch, Some("true")),

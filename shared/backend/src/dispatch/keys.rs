@@ -33,10 +33,6 @@ impl Keys {
         format!("{}overflow", self.prefix)
     }
 
-    pub(super) fn streams(&self) -> String {
-        format!("{}streams", self.prefix)
-    }
-
     pub(super) fn member(stream: &Stream) -> String {
         format!("{}:{}", stream.tenant, stream.priority.rank())
     }

@@ -25,8 +25,8 @@ use std::time::Duration;
 pub const WINDOW: usize = 10_000;
 /// The relay refills a stream that has rows waiting when it has drained to this.
 pub const LOW_WATER: usize = WINDOW / 2;
-/// The consumer group of all workers.
-const GROUP: &str = "workers";
+/// Holds, as a consumer, what was put back: a delivered entry has to be somebody's. No worker is called so.
+const NOBODY: &str = "nobody";
 
 /// Redis did not do it, or did not say so.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct Group {
 }
 
 /// An entry that was delivered to this consumer and must be acknowledged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub stream: Stream,
     pub entry: String,
@@ -88,7 +88,8 @@ struct Scripts {
     take: Script,
     done: Script,
     reclaim: Script,
-    touch: Script,
+    put_back: Script,
+    leave: Script,
     oldest: Script,
     ring: Script,
     share: Script,
@@ -119,7 +120,8 @@ impl Dispatch {
             take: Script::new(include_str!("lua/take.lua")),
             done: Script::new(include_str!("lua/done.lua")),
             reclaim: Script::new(include_str!("lua/reclaim.lua")),
-            touch: Script::new(include_str!("lua/touch.lua")),
+            put_back: Script::new(include_str!("lua/put_back.lua")),
+            leave: Script::new(include_str!("lua/leave.lua")),
             oldest: Script::new(include_str!("lua/oldest.lua")),
             ring: Script::new(include_str!("lua/ring.lua")),
             share: Script::new(include_str!("lua/share.lua")),
@@ -172,7 +174,7 @@ impl Dispatch {
     }
 
     /// Takes up to `count` entries for `consumer`: round the ring of tenants, by weight, under each tenant's own limit, high priority first.
-    /// `live` is what each tenant has live already.
+    /// What was put back goes before the rest of its stream. `live` is what each tenant has live already.
     pub async fn take(
         &self,
         consumer: &str,
@@ -181,7 +183,7 @@ impl Dispatch {
     ) -> Result<Vec<Taken>, DispatchError> {
         let rows: Vec<(String, i16, String, String)> = self
             .run(&self.scripts.take, |script| {
-                script.arg(consumer).arg(count).arg(LOW_WATER);
+                script.arg(NOBODY).arg(consumer).arg(count).arg(LOW_WATER);
                 for (tenant, live) in live {
                     script.arg(tenant).arg(*live);
                 }
@@ -203,21 +205,21 @@ impl Dispatch {
         .await
     }
 
-    /// Delivers to `consumer` what some consumer was given `idle` ago and neither acknowledged nor touched since: its worker is dead.
+    /// Delivers to `consumer` what some consumer was given `idle` ago and neither acknowledged nor put back since: its worker is dead.
     /// The entries keep their places. At most `max`; the rest comes with the next call.
     pub async fn reclaim(&self, consumer: &str, idle: Duration, max: usize) -> Result<Vec<Taken>, DispatchError> {
         let rows: Vec<(String, i16, String, String)> = self
             .run(&self.scripts.reclaim, |script| {
-                script.arg(consumer).arg(idle.as_millis() as u64).arg(max);
+                script.arg(NOBODY).arg(consumer).arg(idle.as_millis() as u64).arg(max);
             })
             .await?;
         Ok(taken(rows))
     }
 
-    /// Says that `consumer` still has these entries, so that nobody reclaims them.
-    pub async fn touch(&self, consumer: &str, entries: &[Taken]) -> Result<(), DispatchError> {
-        self.run(&self.scripts.touch, |script| {
-            script.arg(consumer);
+    /// Puts entries back into their places in their streams, to be taken before what was never taken, and wakes a worker.
+    pub async fn put_back(&self, entries: &[Taken]) -> Result<(), DispatchError> {
+        self.run(&self.scripts.put_back, |script| {
+            script.arg(NOBODY);
             for entry in entries {
                 script.arg(&entry.stream.tenant).arg(entry.stream.priority.rank()).arg(&entry.entry);
             }
@@ -277,21 +279,12 @@ impl Dispatch {
         self.command(redis::cmd("SREM").arg(self.keys.overflow()).arg(Keys::member(stream))).await
     }
 
-    /// Forgets a consumer that ended cleanly and has nothing pending.
+    /// Puts back whatever `consumer` holds, known to it or not, and forgets the name.
     pub async fn leave(&self, consumer: &str) -> Result<(), DispatchError> {
-        let streams: Vec<String> = self.command(redis::cmd("SMEMBERS").arg(self.keys.streams())).await?;
-        for member in streams {
-            let key = self.keys.stream_of_member(&member);
-            let answer: Result<redis::Value, _> =
-                self.command(redis::cmd("XGROUP").arg("DELCONSUMER").arg(key).arg(GROUP).arg(consumer)).await;
-            if let Err(DispatchError::Unavailable(why)) = answer
-                && !why.contains("NOGROUP")
-                && !why.contains("requires the key to exist")
-            {
-                return Err(DispatchError::Unavailable(why));
-            }
-        }
-        Ok(())
+        self.run(&self.scripts.leave, |script| {
+            script.arg(NOBODY).arg(consumer);
+        })
+        .await
     }
 
     pub async fn ping(&self) -> Result<(), DispatchError> {

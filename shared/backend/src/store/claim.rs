@@ -98,9 +98,9 @@ WITH wanted AS (
     LEFT JOIN live l ON l.tenant = w.tenant
 ), chosen AS (
     SELECT * FROM candidate WHERE NOT tenant_full
-    ORDER BY place LIMIT GREATEST(0, {}::int8 - (SELECT COALESCE(sum(live), 0) FROM live))
+    ORDER BY place LIMIT GREATEST(0, LEAST({}::int8, {}::int8 - (SELECT COALESCE(sum(live), 0) FROM live)))
 ), claimed AS (
-    UPDATE executions e SET state = {}, attempt = e.attempt + 1
+    UPDATE executions e SET state = {}, attempt = e.attempt + 1, reason_code = NULL, reason_message = NULL
     FROM chosen c WHERE e.tenant = ANY(ARRAY[c.tenant]) AND e.id = c.id AND e.state = {}
     RETURNING e.tenant, e.id, e.attempt, e.timeout_seconds, c.launch_hash
 ), opened AS (
@@ -122,17 +122,18 @@ pub async fn claim(
     cap: i64,
     times: LaunchTimes,
 ) -> StoreResult<HashMap<ExecutionId, Claim>> {
-    Ok(release_and_claim(connection, (&Observer::Anyone, &[]), wanted, worker, cap, times).await?.1)
+    Ok(release_and_claim(connection, (&Observer::Anyone, &[]), wanted, worker, (cap, cap), times).await?.1)
 }
 
-/// Gives back berths and claims anew in one commit: under load a berth is taken again the moment it is free.
+/// Gives back berths and claims anew in one commit: under load a berth is taken again the moment it is free. At most `room` are claimed: whoever asks may
+/// have processes of its own left whose berths are another's by now.
 /// Answers what [`release`] does, and what [`claim`] does.
 pub async fn release_and_claim(
     connection: &mut Connection,
     gone: (&Observer, &[AttemptId]),
     wanted: &[Wanted],
     worker: &str,
-    cap: i64,
+    (room, cap): (i64, i64),
     times: LaunchTimes,
 ) -> StoreResult<(HashSet<AttemptId>, HashMap<ExecutionId, Claim>)> {
     debug_assert_eq!(next(State::Queued, Event::Claim), Next::To(State::Launching));
@@ -143,6 +144,7 @@ pub async fn release_and_claim(
         .bind::<Array<SqlUuid>, Vec<Uuid>>(once.iter().map(|w| w.id.0).collect())
         .bind::<Array<Nullable<Binary>>, Vec<Option<Vec<u8>>>>(once.iter().map(|w| w.launch_hash.clone()).collect())
         .bind::<Text, _>(State::Queued.as_str())
+        .bind::<BigInt, _>(room)
         .bind::<BigInt, _>(cap)
         .bind::<Text, _>(State::Launching.as_str())
         .bind::<Text, _>(State::Queued.as_str())

@@ -10,7 +10,10 @@ use diesel::pg::Pg;
 use diesel::sql_types::{Bool, Text};
 use diesel::{ConnectionError, QueryableByName};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{
+    AnsiTransactionManager, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection,
+    TransactionManager,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::FutureExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +41,10 @@ const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_RETRIES: u32 = 3;
+
+/// For an answer that somebody waits for, from a database that neither gives one nor goes away. The kernel of a machine whose PostgreSQL is stuck
+/// acknowledges whatever is sent.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a failure to connect speaks for the next ones.
 const OUTAGE_BELIEF: Duration = Duration::from_secs(1);
@@ -109,6 +116,17 @@ impl Database {
             connection = connection => connection,
             error = self.outage() => Err(StoreError::Unavailable(error)),
         }
+    }
+
+    /// Does something with a connection, within [`PATIENCE`]. A connection that did not answer is not used again: the machine behind it may be the one that
+    /// a failover left behind.
+    pub async fn run<T>(&self, work: impl AsyncFnOnce(&mut Connection) -> StoreResult<T>) -> StoreResult<T> {
+        let mut connection = self.get().await?;
+        if let Ok(answer) = tokio::time::timeout(PATIENCE, work(&mut connection)).await {
+            return answer;
+        }
+        AnsiTransactionManager::transaction_manager_status_mut(&mut *connection).set_in_error();
+        Err(StoreError::Unavailable("PostgreSQL does not answer".to_owned()))
     }
 
     /// Returns when it is known that no connection can be had.

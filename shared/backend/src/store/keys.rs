@@ -85,11 +85,15 @@ pub async fn list(connection: &mut Connection) -> StoreResult<Vec<Listed>> {
     .await?)
 }
 
-/// Revokes by id or by prefix; answers how many keys that were.
-pub async fn revoke(connection: &mut Connection, id_or_prefix: &str) -> StoreResult<usize> {
-    Ok(statement("UPDATE api_keys SET revoked_at = now() WHERE (id::text = {} OR prefix = {}) AND revoked_at IS NULL")
+const REVOKE: &str =
+    "UPDATE api_keys SET revoked_at = now() WHERE (id::text = {} OR prefix = {} OR hash = {}) AND revoked_at IS NULL";
+
+/// Revokes by id, by prefix, or by the SHA-256 of the key itself; answers how many keys that were.
+pub async fn revoke(connection: &mut Connection, id_or_prefix: &str, hash: &[u8]) -> StoreResult<usize> {
+    Ok(statement(REVOKE)
         .bind::<Text, _>(id_or_prefix.to_owned())
         .bind::<Text, _>(id_or_prefix.to_owned())
+        .bind::<Binary, _>(hash.to_vec())
         .execute(connection)
         .await?)
 }

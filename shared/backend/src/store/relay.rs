@@ -1,10 +1,10 @@
 //! The relay's side of PostgreSQL: queued rows that are not in Redis, in order, and the belief `enqueued` repaired.
 
 use super::statement::statement;
-use super::{Connection, StoreResult};
+use super::{Connection, StoreError, StoreResult};
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl};
 use roadstead_domain::execution::{Priority, State};
 use roadstead_domain::ids::ExecutionId;
 use std::time::Duration;
@@ -101,11 +101,29 @@ pub async fn mark(connection: &mut Connection, tenant: &str, ids: &[ExecutionId]
     Ok(())
 }
 
-/// After Redis lost its data: nothing is enqueued. Answers how many rows will be enqueued anew.
+/// Rows of one statement, which has its time limit. There may be millions.
+const FORGOTTEN_AT_ONCE: i64 = 10_000;
+
+const FORGET_SOME: &str = "
+UPDATE executions e SET enqueued = false
+FROM (SELECT tenant, id FROM executions WHERE state = 'queued' AND enqueued
+      ORDER BY tenant, priority, queued_at, id LIMIT {}) AS part
+WHERE e.tenant = ANY(ARRAY[part.tenant]) AND e.id = part.id AND e.state = 'queued' AND e.enqueued";
+
+/// After Redis lost its data: nothing is enqueued. Answers how many rows will be enqueued anew. All or nothing: whoever comes second waits for the first.
 pub async fn forget_all(connection: &mut Connection) -> StoreResult<usize> {
-    Ok(statement("UPDATE executions SET enqueued = false WHERE state = 'queued' AND enqueued")
-        .execute(connection)
-        .await?)
+    connection
+        .transaction(async |connection| {
+            let mut rows = 0;
+            loop {
+                let part = statement(FORGET_SOME).bind::<BigInt, _>(FORGOTTEN_AT_ONCE).execute(connection).await?;
+                rows += part;
+                if part < FORGOTTEN_AT_ONCE as usize {
+                    return Ok::<_, StoreError>(rows);
+                }
+            }
+        })
+        .await
 }
 
 /// Streams that rows are believed to be in: the same loose index scan over the other index.

@@ -41,6 +41,8 @@ pub struct Granted {
     pub input: Option<String>,
     pub input_bytes: i64,
     pub timeout_seconds: i32,
+    /// Of the submission (W3C Trace Context).
+    pub traceparent: Option<String>,
     /// How long it had been due when this first attempt started; `None` for later attempts and for repeated answers.
     pub waited: Option<Duration>,
 }
@@ -67,6 +69,8 @@ struct Row {
     input_bytes: i64,
     #[diesel(sql_type = Integer)]
     timeout_seconds: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
     #[diesel(sql_type = Nullable<Double>)]
     waited_seconds: Option<f64>,
 }
@@ -98,7 +102,7 @@ WITH asked AS (
     INSERT INTO execution_events (execution_id, kind, attempt) SELECT id, 'started', attempt FROM started
 )
 SELECT s.execution_id, s.attempt, (s.repeated IS TRUE OR t.id IS NOT NULL) AS granted, e.tenant, e.workflow, e.version, e.spec, e.input,
-       e.input_bytes, e.timeout_seconds,
+       e.input_bytes, e.timeout_seconds, e.traceparent,
        CASE WHEN t.id IS NOT NULL AND s.attempt = 1
             THEN extract(epoch FROM now() - GREATEST(e.created_at, e.run_at))::float8 END AS waited_seconds
 FROM asked s JOIN executions e ON e.tenant = ANY(ARRAY[s.tenant]) AND e.id = s.execution_id LEFT JOIN started t ON t.id = s.execution_id";
@@ -133,6 +137,7 @@ pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Dur
                     input: row.input,
                     input_bytes: row.input_bytes,
                     timeout_seconds: row.timeout_seconds,
+                    traceparent: row.traceparent,
                     waited: row.waited_seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 },
             )

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use roadstead_backend::config::{PostgresConfig, Secret};
-use roadstead_backend::store::Database;
+use roadstead_backend::store::{Database, StoreError, StoreResult};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +17,19 @@ async fn a_worker_that_froze_within_its_claim_stops_nobody_for_long() {
     sql(&mut frozen, "BEGIN; SELECT pg_advisory_xact_lock(8245918687350939501)").await;
     let claim = tokio::time::timeout(Duration::from_secs(30), claimed(&mut other, id));
     assert_eq!(claim.await.expect("the lock is let go").attempt, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_stopped_answering_is_given_up_and_not_used_again() {
+    let database = database().await;
+    database.ping().await.unwrap();
+    assert_eq!(database.connections(), (1, 1));
+    tokio::time::pause();
+    let silent = database.run(async |_| std::future::pending::<StoreResult<()>>().await).await;
+    tokio::time::resume();
+    assert!(matches!(silent, Err(StoreError::Unavailable(_))), "{silent:?}");
+    assert_eq!(database.connections(), (0, 0));
+    database.ping().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

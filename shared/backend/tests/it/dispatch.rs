@@ -174,19 +174,47 @@ async fn what_a_dead_worker_took_comes_again() {
 }
 
 #[tokio::test]
-async fn what_is_touched_is_not_reclaimed() {
+async fn what_is_put_back_comes_first_and_wakes_a_worker() {
     let dispatch = dispatch().await;
-    enqueue(&dispatch, "a", Priority::Normal, &ids(2)).await;
-    let taken = take(&dispatch, 2).await;
-    let idle = Duration::from_millis(300);
-    let began = std::time::Instant::now();
-    let mut reclaimed = Vec::new();
-    while reclaimed.is_empty() {
-        dispatch.touch("me", &taken[..1]).await.unwrap();
-        reclaimed = dispatch.reclaim("other", idle, 10).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10), "the other entry must come");
-    }
-    assert_eq!(reclaimed.iter().map(|t| &t.entry).collect::<Vec<_>>(), [&taken[1].entry]);
+    let all = ids(4);
+    enqueue(&dispatch, "a", Priority::Normal, &all).await;
+    let taken = dispatch.take("one", 3, &HashMap::new()).await.unwrap();
+    let mut bell = dispatch.worker_bell();
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung, "the submission's");
+    // The last of the stream, so that its tenant has left the ring.
+    let last = dispatch.take("two", 10, &HashMap::new()).await.unwrap();
+    assert!(dispatch.take("two", 10, &HashMap::new()).await.unwrap().is_empty());
+
+    dispatch.put_back(&taken[..2]).await.unwrap();
+    assert_eq!(bell.wait(Duration::from_secs(5)).await.unwrap(), Rung::Rung);
+    assert!(
+        dispatch.reclaim("two", Duration::ZERO, 10).await.unwrap().iter().all(|t| t.id == all[2] || t.id == all[3])
+    );
+    dispatch.put_back(&last).await.unwrap();
+    let more = ids(1);
+    enqueue(&dispatch, "a", Priority::Normal, &more).await;
+    let again: Vec<_> = [&all[..2], &all[3..], &more].concat();
+    let took = |taken: Vec<Taken>| taken.iter().map(|t| t.id).collect::<Vec<_>>();
+    assert_eq!(took(dispatch.take("two", 1, &HashMap::new()).await.unwrap()), again[..1]);
+    assert_eq!(took(dispatch.take("three", 10, &HashMap::new()).await.unwrap()), again[1..]);
+    assert!(dispatch.take("three", 10, &HashMap::new()).await.unwrap().is_empty(), "each once");
+}
+
+#[tokio::test]
+async fn what_a_leaving_worker_holds_is_anybodys() {
+    let dispatch = dispatch().await;
+    let all = ids(3);
+    enqueue(&dispatch, "a", Priority::High, &all[..1]).await;
+    enqueue(&dispatch, "a", Priority::Normal, &all[1..]).await;
+    let taken = dispatch.take("leaver", 10, &HashMap::new()).await.unwrap();
+    dispatch.done(&taken[1..2]).await.unwrap();
+    dispatch.leave("leaver").await.unwrap();
+    dispatch.leave("leaver").await.unwrap();
+    let next = dispatch.take("next", 10, &HashMap::new()).await.unwrap();
+    assert_eq!(next.iter().map(|t| t.id).collect::<Vec<_>>(), [all[0], all[2]]);
+    dispatch.done(&next).await.unwrap();
+    assert_eq!(dispatch.depth(&next[0].stream).await.unwrap(), 0);
+    dispatch.leave("next").await.unwrap();
 }
 
 #[tokio::test]

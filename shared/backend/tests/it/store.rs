@@ -838,8 +838,12 @@ async fn a_key_is_found_by_its_hash_until_it_is_revoked() {
     let id = keys::create(c, "newcomer", "submit", "rsk_x", &hash, None).await.unwrap();
     let key = keys::find(c, &hash).await.unwrap().unwrap();
     assert_eq!((key.tenant.name.as_str(), key.role.as_str(), key.revoked), ("newcomer", "submit", false));
-    assert_eq!(keys::revoke(c, &id.to_string()).await.unwrap(), 1);
+    let none = secrets::hash("");
+    assert_eq!(keys::revoke(c, &id.to_string(), &none).await.unwrap(), 1);
     assert!(keys::find(c, &hash).await.unwrap().unwrap().revoked);
+    keys::create(c, "newcomer", "submit", "rsk_z", &secrets::hash("rsk_z1"), None).await.unwrap();
+    assert_eq!(keys::revoke(c, "rsk_z1", &none).await.unwrap(), 0);
+    assert_eq!(keys::revoke(c, "rsk_z1", &secrets::hash("rsk_z1")).await.unwrap(), 1, "by the key itself");
     assert!(keys::find(c, &secrets::hash("rsk_y")).await.unwrap().is_none());
 }
 

@@ -45,6 +45,9 @@ pub struct StartGrant {
     pub grace_seconds: u32,
     /// Presigned PUT for `outcome.json`, the second witness.
     pub outcome_url: String,
+    /// Of the submission (W3C Trace Context), for the steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     pub limits: Limits,
 }
 

@@ -73,8 +73,9 @@ impl Dag {
         found
     }
 
-    /// The positions of steps on, or behind, a cycle; empty when there is none (Kahn's algorithm).
-    pub fn cyclic(&self) -> Vec<usize> {
+    /// The positions of one cycle's steps, each needed by the one behind it and the last by the first, beginning with the first in the list; empty when there
+    /// is none (Kahn's algorithm).
+    pub fn cycle(&self) -> Vec<usize> {
         let mut dag = self.clone();
         let mut queue = dag.roots();
         let mut done = vec![false; self.missing.len()];
@@ -82,7 +83,27 @@ impl Dag {
             done[step] = true;
             queue.extend(dag.succeeded(step));
         }
-        (0..done.len()).filter(|&step| !done[step]).collect()
+        // What is not done is on a cycle or behind one: each needs another such, so whoever goes from need to need comes round.
+        let mut needs = vec![None; done.len()];
+        for (step, dependents) in self.dependents.iter().enumerate().filter(|(step, _)| !done[*step]) {
+            for &dependent in dependents {
+                needs[dependent].get_or_insert(step);
+            }
+        }
+        let mut path = Vec::new();
+        let mut at = (0..done.len()).find(|&step| !done[step]);
+        while let Some(step) = at {
+            if let Some(begin) = path.iter().position(|&passed| passed == step) {
+                let mut cycle = path.split_off(begin);
+                cycle.reverse();
+                let first = cycle.iter().enumerate().min_by_key(|(_, step)| **step).map_or(0, |(place, _)| place);
+                cycle.rotate_left(first);
+                return cycle;
+            }
+            path.push(step);
+            at = needs[step];
+        }
+        Vec::new()
     }
 }
 
@@ -118,10 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_found_with_what_waits_behind_it() {
-        let dag = Dag::of(&steps(&[&[], &[2], &[1], &[2]])).unwrap();
-        assert_eq!(dag.cyclic(), [1, 2, 3]);
-        assert_eq!(Dag::of(&steps(&[&[0]])).unwrap().cyclic(), [0], "a step that needs itself");
+    fn a_cycle_is_found_without_what_waits_behind_it() {
+        let cycle = |needs: &[&[usize]]| Dag::of(&steps(needs)).unwrap().cycle();
+        assert_eq!(cycle(&[&[], &[2], &[1], &[2]]), [1, 2]);
+        assert_eq!(cycle(&[&[1], &[2], &[1]]), [1, 2], "the first waits behind it");
+        assert_eq!(cycle(&[&[0]]), [0], "a step that needs itself");
+        assert_eq!(cycle(&[&[], &[0, 3], &[1], &[2]]), [1, 2, 3], "each is needed by the next");
+        assert_eq!(cycle(&[&[1], &[2], &[3], &[1, 0]]), [0, 3, 2, 1], "one of two");
     }
 
     #[test]
@@ -140,7 +164,7 @@ mod tests {
             }
             let needs: Vec<&[usize]> = needs.iter().map(Vec::as_slice).collect();
             let mut dag = Dag::of(&steps(&needs)).unwrap();
-            prop_assert!(dag.cyclic().is_empty());
+            prop_assert!(dag.cycle().is_empty());
             let mut order = dag.roots();
             let mut at = 0;
             while at < order.len() {

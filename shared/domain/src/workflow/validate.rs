@@ -131,9 +131,9 @@ fn check_graph(steps: &[Step], at: &str, errors: &mut Errors) {
             }
         }
         Ok(dag) => {
-            let cyclic = dag.cyclic();
-            if let Some(&index) = cyclic.first() {
-                let ids: Vec<&str> = cyclic.iter().take(10).map(|&i| steps[i].id.as_str()).collect();
+            let cycle = dag.cycle();
+            if let Some(&index) = cycle.first() {
+                let ids: Vec<&str> = cycle.iter().take(10).map(|&i| steps[i].id.as_str()).collect();
                 errors.push(place(index, "needs"), format!("forms a cycle among: {}", ids.join(", ")));
             }
         }

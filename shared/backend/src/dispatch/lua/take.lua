@@ -1,10 +1,24 @@
--- Delivers up to `count` entries to a consumer, going round the ring of tenants; answers {tenant, rank, entry, id}...
--- ARGV: prefix, consumer, count, low_water, then (tenant, live) pairs.
-local prefix, consumer, count, low_water = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Delivers up to `count` entries to a consumer, going round the ring of tenants, of each stream first what was put back; answers {tenant, rank, entry, id}...
+-- ARGV: prefix, consumer that nobody is, consumer, count, low_water, then (tenant, live) pairs.
+local prefix, nobody, consumer, count, low_water = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', prefix .. 'epoch') == 0 then return redis.error_reply('WIPED the epoch key is missing') end
-local ring, overflow = prefix .. 'ring', prefix .. 'overflow'
+local ring, overflow, back = prefix .. 'ring', prefix .. 'overflow', prefix .. 'back'
 local live = {}
-for i = 5, #ARGV, 2 do live[ARGV[i]] = tonumber(ARGV[i + 1]) end
+for i = 6, #ARGV, 2 do live[ARGV[i]] = tonumber(ARGV[i + 1]) end
+
+-- What was put back, oldest first.
+local function again(stream, member, wanted)
+  if redis.call('SISMEMBER', back, member) == 0 then return {} end
+  local pending = redis.pcall('XPENDING', stream, 'workers', '-', '+', wanted, nobody)
+  if pending.err then pending = {} end
+  if #pending < wanted then redis.call('SREM', back, member) end
+  local entries = {}
+  for _, entry in ipairs(pending) do
+    local claimed = redis.call('XCLAIM', stream, 'workers', consumer, 0, entry[1])[1]
+    if claimed and claimed[2] then entries[#entries + 1] = claimed end
+  end
+  return entries
+end
 
 local function read(stream, wanted)
   local answer = redis.pcall('XREADGROUP', 'GROUP', 'workers', consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
@@ -34,10 +48,14 @@ while #taken < count and passed < tenants do
       local member = tenant .. ':' .. rank
       local stream = prefix .. 'q:' .. member
       if got < turn and redis.call('EXISTS', stream) == 1 then
-        for _, entry in ipairs(read(stream, turn - got)) do
-          got = got + 1
-          taken[#taken + 1] = { tenant, rank, entry[1], entry[2][2] }
+        local function deliver(entries)
+          for _, entry in ipairs(entries) do
+            got = got + 1
+            taken[#taken + 1] = { tenant, rank, entry[1], entry[2][2] }
+          end
         end
+        deliver(again(stream, member, turn - got))
+        if got < turn then deliver(read(stream, turn - got)) end
         if not refill and redis.call('XLEN', stream) <= low_water then
           refill = redis.call('SISMEMBER', overflow, member) == 1
         end

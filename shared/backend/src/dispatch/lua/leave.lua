@@ -1,0 +1,22 @@
+-- Puts back whatever a consumer holds, and forgets it. In one step: with a consumer's name goes what is pending under it, and nobody would be given it again.
+-- ARGV: prefix, consumer that nobody is, consumer.
+local prefix, any = ARGV[1], false
+for _, member in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
+  local stream = prefix .. 'q:' .. member
+  local pending
+  repeat
+    pending = redis.pcall('XPENDING', stream, 'workers', '-', '+', 1000, ARGV[3])
+    -- No stream, or no group yet.
+    if pending.err then break end
+    for _, entry in ipairs(pending) do redis.call('XCLAIM', stream, 'workers', ARGV[2], 0, entry[1], 'JUSTID') end
+    if #pending > 0 then
+      any = true
+      local tenant = member:match('^(.*):%d$')
+      redis.call('SADD', prefix .. 'back', member)
+      if redis.call('SADD', prefix .. 'ringed', tenant) == 1 then redis.call('RPUSH', prefix .. 'ring', tenant) end
+    end
+  until #pending == 0
+  if not pending.err then redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[3]) end
+end
+if any and redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('LPUSH', prefix .. 'bell', '1') end
+return 1
