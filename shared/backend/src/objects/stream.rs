@@ -16,6 +16,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// Above the 5 MiB that S3 asks of every part but the last.
 const PART_BYTES: usize = 8 << 20;
@@ -81,14 +82,14 @@ impl Objects {
         sent
     }
 
-    async fn put_part(&self, upload: &OpenUpload, number: u32, content: &[u8]) -> Result<Part, Fault> {
+    async fn put_part(&self, upload: &UploadId, number: u32, content: &[u8]) -> Result<Part, Fault> {
         let bucket = self.bucket(upload.store, Some(BODY_DEADLINE)).await?;
         let send = || async {
             let command = Command::PutObject {
                 content,
                 content_type: "application/octet-stream",
                 custom_headers: None,
-                multipart: Some(Multipart::new(number, &upload.upload_id)),
+                multipart: Some(Multipart::new(number, &upload.id)),
             };
             let answer = ReqwestRequest::new(&bucket, &upload.key, command).await?.response_data(true).await?;
             let etag = answer.as_str().unwrap_or_default().to_owned();
@@ -135,12 +136,19 @@ impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Parts<S> {
     }
 }
 
+#[derive(Clone)]
+struct UploadId {
+    store: Store,
+    key: String,
+    id: String,
+}
+
 /// An upload that is aborted, unless it was completed.
 struct OpenUpload {
     objects: Objects,
-    store: Store,
-    key: String,
-    upload_id: String,
+    upload: UploadId,
+    /// The part that is being sent, by a task of its own: one that arrives after the abort would stay (S3's `AbortMultipartUpload`), so it is waited for.
+    under_way: Option<JoinHandle<Result<Part, Fault>>>,
     open: bool,
 }
 
@@ -148,8 +156,8 @@ impl OpenUpload {
     /// By a task of its own: a caller that went away while the server began the upload would leave one whose id nobody knows.
     async fn begin(objects: Objects, store: Store, key: String, content_type: String) -> Result<Self, ObjectsError> {
         let begun = tokio::spawn(async move {
-            let upload_id = objects.begin_upload(store, &key, &content_type).await?;
-            Ok(Self { objects, store, key, upload_id, open: true })
+            let id = objects.begin_upload(store, &key, &content_type).await?;
+            Ok(Self { objects, upload: UploadId { store, key, id }, under_way: None, open: true })
         });
         begun.await.unwrap_or_else(|_| Err(ObjectsError::Unavailable("the upload was not begun".to_owned())))
     }
@@ -161,22 +169,30 @@ impl OpenUpload {
         let (mut sent, mut part, mut size_bytes) = (Vec::new(), first, 0);
         for number in 1..=MAX_PARTS {
             size_bytes += part.len() as u64;
-            sent.push(self.objects.put_part(self, number, &part).await?);
+            sent.push(self.put(number, part).await?);
             if parts.ended {
-                self.objects.complete_upload(self.store, &self.key, &self.upload_id, sent).await?;
+                let UploadId { store, key, id } = &self.upload;
+                self.objects.complete_upload(*store, key, id, sent).await?;
                 self.open = false;
                 return Ok(size_bytes);
             }
-            // Freed before the next one grows.
-            drop(part);
             part = parts.next().await?;
         }
         Err(ObjectsError::TooLarge { max_bytes: PART_BYTES as u64 * u64::from(MAX_PARTS) })
     }
 
+    /// Its content is freed before the next one grows.
+    async fn put(&mut self, number: u32, content: Vec<u8>) -> Result<Part, ObjectsError> {
+        let (objects, upload) = (self.objects.clone(), self.upload.clone());
+        let task = tokio::spawn(async move { objects.put_part(&upload, number, &content).await });
+        let sent = self.under_way.insert(task).await;
+        self.under_way = None;
+        Ok(sent.map_err(|_| ObjectsError::Unavailable("a part was not sent".to_owned()))??)
+    }
+
     async fn abort(&mut self) {
         // What went wrong before is what the caller is told.
-        let _ = self.objects.abort_upload(self.store, &self.key, &self.upload_id).await;
+        let _ = self.objects.abort_upload(self.upload.store, &self.upload.key, &self.upload.id).await;
         self.open = false;
     }
 }
@@ -185,9 +201,13 @@ impl Drop for OpenUpload {
     /// The caller went away in the middle.
     fn drop(&mut self) {
         if let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| self.open) {
-            let (objects, store) = (self.objects.clone(), self.store);
-            let (key, upload_id) = (std::mem::take(&mut self.key), std::mem::take(&mut self.upload_id));
-            runtime.spawn(async move { objects.abort_upload(store, &key, &upload_id).await });
+            let (objects, upload, under_way) = (self.objects.clone(), self.upload.clone(), self.under_way.take());
+            runtime.spawn(async move {
+                if let Some(part) = under_way {
+                    let _ = part.await;
+                }
+                objects.abort_upload(upload.store, &upload.key, &upload.id).await
+            });
         }
     }
 }
