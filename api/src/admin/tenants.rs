@@ -53,11 +53,11 @@ pub async fn run(command: Command, config: &AdminConfig) -> anyhow::Result<()> {
                 max_queued: max_queued.map(|limit| limit.0),
             };
             let tenant = explained(tenants::set(&mut connection, &name, change).await)?;
+            // So long a running API may go on believing what it read, and tell the ring so.
+            tokio::time::sleep(keys::BELIEF).await;
             if tell_workers(config, &tenant).await.is_err() {
                 eprintln!("Redis can't be reached: workers learn of it at their next reconciliation");
             }
-            // So long a running API may go on believing what it read.
-            tokio::time::sleep(keys::BELIEF).await;
             vec![tenant]
         }
     };

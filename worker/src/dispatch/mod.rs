@@ -132,8 +132,9 @@ impl Dispatcher {
         let (has_room, mut launched) = (room > 0, false);
         if has_room && !self.hand.is_empty() {
             launched = self.claim(&mut connection, room).await?;
-        } else {
-            self.release(&mut connection).await?;
+        } else if self.release(&mut connection).await? && !worker.launcher.is_ready() {
+            // For one who can launch.
+            let _ = worker.dispatch.ring_workers().await;
         }
         drop(connection);
         let put_back = self.put_back().await;
@@ -264,12 +265,7 @@ impl Dispatcher {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.worker.freed.called() => {}
-            () = self.listener.rung() => {
-                if !self.worker.launcher.is_ready() {
-                    // For one who can launch.
-                    let _ = self.worker.dispatch.ring_workers().await;
-                }
-            }
+            () = self.listener.rung() => {}
             Some(entries) = self.reclaimed.recv() => self.hand.add(entries),
             () = tokio::time::sleep(at_most) => {}
         }

@@ -31,6 +31,10 @@ impl Lease {
         Ok(held)
     }
 
+    pub fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
     /// Gives it back, so that whoever is called next has it at once.
     pub async fn give_back(&mut self, worker: &Worker, connection: &mut Connection) -> StoreResult<()> {
         if self.held_since.take().is_some() {

@@ -151,8 +151,11 @@ impl Supervisor {
             self.lease.give_back(&worker, &mut connection).await?;
             return Ok(rest(Role::Idle, next_in(&before), interval));
         }
-        if !worker.launcher.is_ready() && self.due.yielding.take(clock::now()) {
+        if !worker.launcher.is_ready() && self.lease.is_held() && self.due.yielding.take(clock::now()) {
             self.lease.give_back(&worker, &mut connection).await?;
+            if rung {
+                let _ = worker.dispatch.ring_supervisor().await;
+            }
             return Ok(Rest { at_most: YIELD, listen: false, launches_are_news: false });
         }
         if !self.lease.hold(&worker, &mut connection).await? {

@@ -1,10 +1,11 @@
 //! The relay's side of PostgreSQL: queued rows that are not in Redis, in order, and the belief `enqueued` repaired.
 
 use super::statement::statement;
-use super::{Connection, StoreError, StoreResult};
-use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use super::{Connection, StoreResult};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
 use roadstead_domain::execution::{Priority, State};
 use roadstead_domain::ids::ExecutionId;
 use std::time::Duration;
@@ -104,26 +105,61 @@ pub async fn mark(connection: &mut Connection, tenant: &str, ids: &[ExecutionId]
 /// Rows of one statement, which has its time limit. There may be millions.
 const FORGOTTEN_AT_ONCE: i64 = 10_000;
 
+/// In the order of their index, from the last one of the part before: what was forgotten just now still stands there.
 const FORGET_SOME: &str = "
-UPDATE executions e SET enqueued = false
-FROM (SELECT tenant, id FROM executions WHERE state = 'queued' AND enqueued
-      ORDER BY tenant, priority, queued_at, id LIMIT {}) AS part
-WHERE e.tenant = ANY(ARRAY[part.tenant]) AND e.id = part.id AND e.state = 'queued' AND e.enqueued";
+WITH part AS (
+    SELECT tenant, priority, queued_at, id FROM executions
+    WHERE state = 'queued' AND enqueued AND (tenant, priority, queued_at, id) > ({}, {}, {}, {})
+    ORDER BY tenant, priority, queued_at, id LIMIT {}
+), forgotten AS (
+    UPDATE executions e SET enqueued = false FROM part
+    WHERE e.tenant = ANY(ARRAY[part.tenant]) AND e.id = part.id AND e.state = 'queued' AND e.enqueued
+)
+SELECT tenant, priority, queued_at, id, count(*) OVER () AS rows FROM part
+ORDER BY tenant DESC, priority DESC, queued_at DESC, id DESC LIMIT 1";
 
-/// After Redis lost its data: nothing is enqueued. Answers how many rows will be enqueued anew. All or nothing: whoever comes second waits for the first.
-pub async fn forget_all(connection: &mut Connection) -> StoreResult<usize> {
-    connection
-        .transaction(async |connection| {
-            let mut rows = 0;
-            loop {
-                let part = statement(FORGET_SOME).bind::<BigInt, _>(FORGOTTEN_AT_ONCE).execute(connection).await?;
-                rows += part;
-                if part < FORGOTTEN_AT_ONCE as usize {
-                    return Ok::<_, StoreError>(rows);
-                }
-            }
-        })
-        .await
+#[derive(QueryableByName)]
+struct Forgotten {
+    #[diesel(sql_type = Text)]
+    tenant: String,
+    #[diesel(sql_type = SmallInt)]
+    priority: i16,
+    #[diesel(sql_type = Timestamptz)]
+    queued_at: DateTime<Utc>,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+/// After Redis lost its data: nothing is enqueued. Answers how many rows will be enqueued anew. Part by part, so that claims and cancels that come by wait
+/// for little; cut short, it begins anew.
+pub async fn forget_all(connection: &mut Connection) -> StoreResult<i64> {
+    let (mut rows, mut last) = (0, Forgotten::nothing());
+    loop {
+        let part: Option<Forgotten> = statement(FORGET_SOME)
+            .bind::<Text, _>(last.tenant)
+            .bind::<SmallInt, _>(last.priority)
+            .bind::<Timestamptz, _>(last.queued_at)
+            .bind::<SqlUuid, _>(last.id)
+            .bind::<BigInt, _>(FORGOTTEN_AT_ONCE)
+            .get_result(connection)
+            .await
+            .optional()?;
+        let Some(part) = part else { return Ok(rows) };
+        rows += part.rows;
+        if part.rows < FORGOTTEN_AT_ONCE {
+            return Ok(rows);
+        }
+        last = part;
+    }
+}
+
+impl Forgotten {
+    /// Before all.
+    fn nothing() -> Self {
+        Self { tenant: String::new(), priority: i16::MIN, queued_at: DateTime::UNIX_EPOCH, id: Uuid::nil(), rows: 0 }
+    }
 }
 
 /// Streams that rows are believed to be in: the same loose index scan over the other index.

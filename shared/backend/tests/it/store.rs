@@ -751,6 +751,22 @@ async fn the_relay_finds_what_is_not_in_redis_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_lost_much_is_forgotten_part_by_part_to_the_last_row() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    // In many tenants and priorities, several of them queued in the same moment.
+    sql(
+        c,
+        "INSERT INTO executions (tenant, id, state, priority, max_attempts, enqueued, input_bytes, timeout_seconds, queued_at)
+         SELECT 'tenant-' || n % 7, gen_random_uuid(), 'queued', n % 3, 1, n % 10 > 0, 0, 1, now() - n / 100 * interval '1 second'
+         FROM generate_series(1, 25000) AS n",
+    )
+    .await;
+    assert_eq!(relay::forget_all(c).await.unwrap(), 22_500);
+    assert!(relay::believed_streams(c).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_head_is_being_launched_keeps_what_is_in_it() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();

@@ -1,6 +1,6 @@
 -- Puts back whatever a consumer holds, and forgets it. In one step: with a consumer's name goes what is pending under it, and nobody would be given it again.
 -- ARGV: prefix, consumer that nobody is, consumer.
-local prefix, any = ARGV[1], false
+local prefix = ARGV[1]
 for _, member in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
   local stream = prefix .. 'q:' .. member
   local pending
@@ -10,7 +10,6 @@ for _, member in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
     if pending.err then break end
     for _, entry in ipairs(pending) do redis.call('XCLAIM', stream, 'workers', ARGV[2], 0, entry[1], 'JUSTID') end
     if #pending > 0 then
-      any = true
       local tenant = member:match('^(.*):%d$')
       redis.call('SADD', prefix .. 'back', member)
       if redis.call('SADD', prefix .. 'ringed', tenant) == 1 then redis.call('RPUSH', prefix .. 'ring', tenant) end
@@ -18,5 +17,6 @@ for _, member in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
   until #pending == 0
   if not pending.err then redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[3]) end
 end
-if any and redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('LPUSH', prefix .. 'bell', '1') end
+-- Also for what it was called for and did not take any more.
+if redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('LPUSH', prefix .. 'bell', '1') end
 return 1
