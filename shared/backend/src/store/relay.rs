@@ -105,15 +105,16 @@ pub async fn mark(connection: &mut Connection, tenant: &str, ids: &[ExecutionId]
 /// Rows of one statement, which has its time limit. There may be millions.
 const FORGOTTEN_AT_ONCE: i64 = 10_000;
 
-/// In the order of their index, from the last one of the part before: what was forgotten just now still stands there.
+/// In the order of their index, from the last one of the part before: what was forgotten just now still stands there. A row is written by its key, and
+/// compared with what was read: by the words of that index's condition it would be looked for there, among all of its tenant's.
 const FORGET_SOME: &str = "
 WITH part AS (
-    SELECT tenant, priority, queued_at, id FROM executions
+    SELECT tenant, priority, queued_at, id, state, enqueued FROM executions
     WHERE state = 'queued' AND enqueued AND (tenant, priority, queued_at, id) > ({}, {}, {}, {})
     ORDER BY tenant, priority, queued_at, id LIMIT {}
 ), forgotten AS (
     UPDATE executions e SET enqueued = false FROM part
-    WHERE e.tenant = ANY(ARRAY[part.tenant]) AND e.id = part.id AND e.state = 'queued' AND e.enqueued
+    WHERE e.tenant = ANY(ARRAY[part.tenant]) AND e.id = part.id AND e.state = part.state AND e.enqueued = part.enqueued
 )
 SELECT tenant, priority, queued_at, id, count(*) OVER () AS rows FROM part
 ORDER BY tenant DESC, priority DESC, queued_at DESC, id DESC LIMIT 1";

@@ -762,7 +762,10 @@ async fn a_redis_that_lost_much_is_forgotten_part_by_part_to_the_last_row() {
          FROM generate_series(1, 25000) AS n",
     )
     .await;
+    let before = pages_read(c, "executions_enqueued").await;
     assert_eq!(relay::forget_all(c).await.unwrap(), 22_500);
+    let pages = pages_read(c, "executions_enqueued").await - before;
+    assert!((1..5_000).contains(&pages), "{pages} pages were read to find each row once");
     assert!(relay::believed_streams(c).await.unwrap().is_empty());
 }
 
