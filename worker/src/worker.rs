@@ -9,7 +9,7 @@ use roadstead_backend::objects::Objects;
 use roadstead_backend::store::Database;
 use roadstead_backend::store::settle::Observer;
 use roadstead_domain::ids::AttemptId;
-use slog::{Logger, info, o};
+use slog::{Logger, o};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -71,13 +71,6 @@ impl Worker {
     /// Settles an attempt in the background.
     pub fn settle(self: &Arc<Self>, ended: Ended) {
         self.settling.spawn(settle::settle(Arc::clone(self), ended));
-    }
-
-    /// Puts back what this worker took, also what it did not hear of or the supervisor reclaimed for it.
-    pub async fn leave_redis(&self) {
-        if let Err(error) = self.dispatch.leave(&self.id).await {
-            info!(self.log, "what was taken is left to be reclaimed"; "error" => %error);
-        }
     }
 
     /// A logger whose records are an attempt's.

@@ -274,7 +274,7 @@ impl Dispatcher {
     /// Gives the hand back, stays until the attempts have ended or the time is over, and is forgotten by Redis.
     async fn leave(mut self) {
         // What is being launched is claimed, so for others it is a duplicate.
-        self.worker.leave_redis().await;
+        leave_streams(&self.worker).await;
         self.launches.settle_down(0).await;
         let mut live = self.worker.launcher.live();
         let worker = Arc::clone(&self.worker);
@@ -314,7 +314,7 @@ impl Dispatcher {
         worker.settling.close();
         let unfinished = async { tokio::join!(self.recording, worker.settling.wait()) };
         let _ = tokio::time::timeout(LAST_WRITES, unfinished).await;
-        worker.leave_redis().await;
+        leave_streams(&worker).await;
     }
 
     /// Gives entries to the relay. The rows first: an entry that is gone while its row says that it is there waits for the next reconciliation.
@@ -342,5 +342,12 @@ impl Dispatcher {
         } else {
             let _ = self.worker.dispatch.ring_supervisor().await;
         }
+    }
+}
+
+/// Puts back what this worker took, also what it did not hear of or the supervisor reclaimed for it.
+async fn leave_streams(worker: &Worker) {
+    if let Err(error) = worker.dispatch.leave(&worker.id).await {
+        info!(worker.log, "what was taken is left to be reclaimed"; "error" => %error);
     }
 }

@@ -99,10 +99,11 @@ async fn a_trace_is_passed_on_to_the_steps_of_who_asked() {
     let told = |parent: Option<&str>| parent.map_or_else(|| json!("none"), |parent| json!(parent));
     let body = shell("printf '\"%s\"' \"${TRACEPARENT:-none}\" > $ROADSTEAD_RESULT").to_string();
     let ask = async |path: &str, body: &str, parent: Option<&'static str>| {
-        let headers: Vec<_> = parent.map(|parent| ("traceparent", parent)).into_iter().collect();
-        let request =
+        let mut request =
             scene.request(Method::POST, path).header("content-type", "application/json").body(body.to_owned());
-        let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        if let Some(parent) = parent {
+            request = request.header("traceparent", parent);
+        }
         let id = id(&scene.send(request).await.ok(202));
         assert_eq!(scene.ended(&id).await["result"], told(parent));
         id

@@ -95,6 +95,13 @@ struct Scripts {
     share: Script,
 }
 
+/// With what all have in common before it.
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))))
+    };
+}
+
 /// Under TLS the roots of `SSL_CERT_FILE` take the place of the public ones: the crate knows one of the two.
 fn client(url: &str) -> redis::RedisResult<redis::Client> {
     match extra_roots_file().filter(|_| url.starts_with("rediss:")) {
@@ -116,15 +123,15 @@ impl Dispatch {
             .connection_timeout(Duration::from_secs(1))
             .build_unchecked(Manager::new(&client)?);
         let scripts = Scripts {
-            enqueue: Script::new(include_str!("lua/enqueue.lua")),
-            take: Script::new(include_str!("lua/take.lua")),
-            done: Script::new(include_str!("lua/done.lua")),
-            reclaim: Script::new(include_str!("lua/reclaim.lua")),
-            put_back: Script::new(include_str!("lua/put_back.lua")),
-            leave: Script::new(include_str!("lua/leave.lua")),
-            oldest: Script::new(include_str!("lua/oldest.lua")),
-            ring: Script::new(include_str!("lua/ring.lua")),
-            share: Script::new(include_str!("lua/share.lua")),
+            enqueue: script!("enqueue"),
+            take: script!("take"),
+            done: script!("done"),
+            reclaim: script!("reclaim"),
+            put_back: script!("put_back"),
+            leave: script!("leave"),
+            oldest: script!("oldest"),
+            ring: script!("ring"),
+            share: script!("share"),
         };
         Ok(Self { pool, client, keys: Keys::new(&config.prefix), scripts: scripts.into() })
     }

@@ -1,6 +1,5 @@
 -- Acknowledges and deletes entries; a stream without entries goes.
 -- ARGV: prefix, then (tenant, rank, entry) triples.
-local prefix = ARGV[1]
 for i = 2, #ARGV, 3 do
   local member = ARGV[i] .. ':' .. ARGV[i + 1]
   local stream = prefix .. 'q:' .. member

@@ -1,6 +1,6 @@
 -- Appends ids to the streams of some (tenant, priority), to each as far as its window goes; answers how many, group by group.
 -- ARGV: prefix, window, refill (1: the relay), then groups of: tenant, rank, weight, max_concurrent (-1: none), n, and n ids.
-local prefix, window, refill = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local window, refill = tonumber(ARGV[2]), ARGV[3] == '1'
 local overflow = prefix .. 'overflow'
 local answer, any, call_relay = {}, false, false
 local at = 4
@@ -27,11 +27,11 @@ while at <= #ARGV do
   end
   if accepted > 0 then
     any = true
-    if redis.call('SADD', prefix .. 'ringed', tenant) == 1 then redis.call('RPUSH', prefix .. 'ring', tenant) end
+    line_up(tenant)
   end
   answer[#answer + 1] = accepted
   at = first + offered
 end
-if call_relay and redis.call('LLEN', prefix .. 'relay') == 0 then redis.call('LPUSH', prefix .. 'relay', '1') end
-if any and redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('LPUSH', prefix .. 'bell', '1') end
+if call_relay then ring_bell(prefix .. 'relay') end
+if any then ring_bell(prefix .. 'bell') end
 return answer

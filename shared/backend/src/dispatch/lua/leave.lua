@@ -1,6 +1,5 @@
 -- Puts back whatever a consumer holds, and forgets it. In one step: with a consumer's name goes what is pending under it, and nobody would be given it again.
 -- ARGV: prefix, consumer that nobody is, consumer.
-local prefix = ARGV[1]
 for _, member in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
   local stream = prefix .. 'q:' .. member
   local pending
@@ -9,14 +8,10 @@ for _, member in ipairs(redis.call('SMEMBERS', prefix .. 'streams')) do
     -- No stream, or no group yet.
     if pending.err then break end
     for _, entry in ipairs(pending) do redis.call('XCLAIM', stream, 'workers', ARGV[2], 0, entry[1], 'JUSTID') end
-    if #pending > 0 then
-      local tenant = member:match('^(.*):%d$')
-      redis.call('SADD', prefix .. 'back', member)
-      if redis.call('SADD', prefix .. 'ringed', tenant) == 1 then redis.call('RPUSH', prefix .. 'ring', tenant) end
-    end
+    if #pending > 0 then note_back(member:match('^(.*):%d$'), member) end
   until #pending == 0
   if not pending.err then redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[3]) end
 end
 -- Also for what it was called for and did not take any more.
-if redis.call('LLEN', prefix .. 'bell') == 0 then redis.call('LPUSH', prefix .. 'bell', '1') end
+ring_bell(prefix .. 'bell')
 return 1

@@ -1,4 +1,4 @@
 -- Puts one token on a bell that has none.
 -- ARGV: prefix, bell.
-if redis.call('LLEN', ARGV[2]) == 0 then redis.call('LPUSH', ARGV[2], '1') end
+ring_bell(ARGV[2])
 return 1

@@ -1,6 +1,6 @@
 -- Delivers up to `count` entries to a consumer, going round the ring of tenants, of each stream first what was put back; answers {tenant, rank, entry, id}...
 -- ARGV: prefix, consumer that nobody is, consumer, count, low_water, then (tenant, live) pairs.
-local prefix, nobody, consumer, count, low_water = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local nobody, consumer, count, low_water = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', prefix .. 'epoch') == 0 then return redis.error_reply('WIPED the epoch key is missing') end
 local ring, overflow, back = prefix .. 'ring', prefix .. 'overflow', prefix .. 'back'
 local live = {}
@@ -20,13 +20,22 @@ local function again(stream, member, wanted)
   return entries
 end
 
-local function read(stream, wanted)
+-- What was never taken.
+local function fresh(stream, wanted)
   local answer = redis.pcall('XREADGROUP', 'GROUP', 'workers', consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
   if type(answer) == 'table' and answer.err then
     redis.call('XGROUP', 'CREATE', stream, 'workers', '0')
     answer = redis.call('XREADGROUP', 'GROUP', 'workers', consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
   end
   return answer and answer[1] and answer[1][2] or {}
+end
+
+local function read(stream, member, wanted)
+  local entries = again(stream, member, wanted)
+  if #entries < wanted then
+    for _, entry in ipairs(fresh(stream, wanted - #entries)) do entries[#entries + 1] = entry end
+  end
+  return entries
 end
 
 local taken, refill = {}, false
@@ -48,14 +57,10 @@ while #taken < count and passed < tenants do
       local member = tenant .. ':' .. rank
       local stream = prefix .. 'q:' .. member
       if got < turn and redis.call('EXISTS', stream) == 1 then
-        local function deliver(entries)
-          for _, entry in ipairs(entries) do
-            got = got + 1
-            taken[#taken + 1] = { tenant, rank, entry[1], entry[2][2] }
-          end
+        for _, entry in ipairs(read(stream, member, turn - got)) do
+          got = got + 1
+          taken[#taken + 1] = { tenant, rank, entry[1], entry[2][2] }
         end
-        deliver(again(stream, member, turn - got))
-        if got < turn then deliver(read(stream, turn - got)) end
         if not refill and redis.call('XLEN', stream) <= low_water then
           refill = redis.call('SISMEMBER', overflow, member) == 1
         end
@@ -72,5 +77,5 @@ while #taken < count and passed < tenants do
     end
   end
 end
-if refill and redis.call('LLEN', prefix .. 'relay') == 0 then redis.call('LPUSH', prefix .. 'relay', '1') end
+if refill then ring_bell(prefix .. 'relay') end
 return taken
