@@ -105,6 +105,8 @@ clean_network() {
   for table in filter nat; do
     iptables-save -t $table | grep -v -e DOCKER -e docker0 | sed "s/^:FORWARD DROP/:FORWARD $forward/" | iptables-restore -T $table \
       || say "the engine's rules in iptables' table $table could not be removed"
+    # With chains alone packets are tracked as well; of a table in which nobody has anything they go.
+    if ! iptables-save -t $table | grep -qvE '^(#|\*|COMMIT$|:[A-Z]+ ACCEPT )'; then iptables -t $table -X; fi
   done
   ip link delete docker0 2>/dev/null || true
 }
