@@ -1,8 +1,9 @@
 //! How fast submissions are accepted durably: one execution a request, 64 clients, everything real.
 
 use crate::report::{Figure, Report, median, quantile};
+use crate::rounds::Round;
 use crate::stack::Stack;
-use crate::{control, cpu, load};
+use crate::{control, load};
 use std::io::Write;
 use std::time::Duration;
 
@@ -42,33 +43,31 @@ pub fn stretch(stack: &Stack, keys: &[String], span: Duration) -> anyhow::Result
 pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
     let keys = keys(stack).await?;
     stack.pause_worker().await?;
-    let (mut rates, mut controls, mut latencies, mut operations) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
-    let mut micros: Vec<(&'static str, f64)> = Vec::new();
+    let (mut rounds, mut controls, mut latencies, mut accepted) = (Vec::new(), Vec::new(), Vec::new(), 0);
     stretch(stack, &keys, Duration::from_secs(1))?;
     for _ in 0..ROUNDS {
         stack.reset().await?;
         controls.push(control::one_row_inserts(stack, span).await?);
-        let before = cpu::seconds(&stack.front());
-        let load = stretch(stack, &keys, span)?;
-        let after = cpu::seconds(&stack.front());
-        let share = cpu::micros_per_operation(&before, &after, load.answered as f64);
-        micros =
-            if micros.is_empty() { share } else { micros.iter().zip(share).map(|(a, b)| (a.0, a.1 + b.1)).collect() };
-        rates.push(load.per_second());
-        operations += load.answered as f64;
-        latencies.extend(load.latencies_ms);
+        let round = Round::of(stack.front(), async || {
+            let load = stretch(stack, &keys, span)?;
+            accepted += load.answered;
+            latencies.extend_from_slice(&load.latencies_ms);
+            Ok(load.work())
+        });
+        rounds.push(round.await?);
     }
     let entries = stack.redis(&["INFO", "keyspace"]).await?;
     stack.reset().await?;
     stack.resume_worker()?;
+    let middle = Round::median(&rounds);
     report.add(Figure {
         name: "accepted, one a request, 64 clients".into(),
-        value: median(&rates),
+        value: middle.per_second,
         unit: "/s",
         control: Some(("pgbench one-row INSERT".into(), median(&controls))),
-        cpu_micros: micros.into_iter().map(|(name, sum)| (name, sum / ROUNDS as f64)).collect(),
+        cpu_micros: middle.micros,
         note: format!(
-            "p50 {:.1} ms, p99 {:.1} ms over {operations:.0}; {}",
+            "p50 {:.1} ms, p99 {:.1} ms over {accepted}; {}",
             median(&latencies),
             quantile(&latencies, 0.99),
             entries.lines().last().unwrap_or_default().trim()

@@ -1,21 +1,21 @@
 //! The same rates with 200,000 queued, Redis's size meanwhile, and a wipe in the middle.
 
 use crate::accept::{keys, stretch};
-use crate::cpu;
 use crate::drain::drain;
 use crate::report::{Figure, Report};
+use crate::rounds::Round;
 use crate::stack::{Stack, noop};
 use std::time::{Duration, Instant};
 
 const BACKLOG: usize = 200_000;
-const DRAINED: usize = 3_000;
+const ROUNDS: u32 = 3;
+/// In a round.
+const DRAINED: usize = 1_000;
 
-async fn drain_rate(stack: &Stack) -> anyhow::Result<(f64, Vec<(&'static str, f64)>)> {
-    let before = cpu::seconds(&stack.processes());
-    let drained = drain(stack, DRAINED).await?;
-    let after = cpu::seconds(&stack.processes());
+async fn drain_round(stack: &Stack) -> anyhow::Result<Round> {
+    let round = Round::of(stack.processes(), async || drain(stack, DRAINED).await).await?;
     stack.pause_worker().await?;
-    Ok((drained.per_second, cpu::micros_per_operation(&before, &after, drained.executions)))
+    Ok(round)
 }
 
 async fn redis_mib(stack: &Stack) -> anyhow::Result<f64> {
@@ -24,28 +24,22 @@ async fn redis_mib(stack: &Stack) -> anyhow::Result<f64> {
     Ok(bytes / f64::from(1 << 20))
 }
 
+/// A second stack beside the one with the backlog: each round is of both.
 pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
-    let keys = keys(stack).await?;
-    stack.pause_worker().await?;
-    stack.reset().await?;
-    let accept_empty = stretch(stack, &keys, span)?.per_second();
-    stack.reset().await?;
-    stack.submit_many(&noop(), DRAINED + 500).await?;
-    let (drain_empty, _) = drain_rate(stack).await?;
+    let empty = Stack::start(&stack.programs, crate::CAP).await?;
+    let measured = compare(stack, &empty, report, span).await;
+    empty.stop().await?;
+    measured
+}
 
+async fn compare(stack: &Stack, empty: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
+    stack.pause_worker().await?;
+    empty.pause_worker().await?;
     stack.reset().await?;
     let redis_empty = redis_mib(stack).await?;
     stack.submit_many(&noop(), BACKLOG).await?;
     let redis_full = redis_mib(stack).await?;
-    let (drain_full, micros) = drain_rate(stack).await?;
-    report.add(Figure {
-        name: "drained with 200,000 queued".into(),
-        value: drain_full,
-        unit: "/s",
-        control: Some(("with nothing else queued".into(), drain_empty)),
-        cpu_micros: micros,
-        ..Figure::default()
-    });
+    drains(stack, empty, report).await?;
     report.add(Figure {
         name: "Redis with 200,000 queued".into(),
         value: redis_full,
@@ -54,21 +48,47 @@ pub async fn measure(stack: &Stack, report: &mut Report, span: Duration) -> anyh
         note: "used_memory".into(),
         ..Figure::default()
     });
-    let before = cpu::seconds(&stack.front());
-    let load = stretch(stack, &keys, span)?;
-    let after = cpu::seconds(&stack.front());
-    report.add(Figure {
-        name: "accepted with 200,000 queued".into(),
-        value: load.per_second(),
-        unit: "/s",
-        control: Some(("with nothing queued".into(), accept_empty)),
-        cpu_micros: cpu::micros_per_operation(&before, &after, load.answered as f64),
-        ..Figure::default()
-    });
+    accepts(stack, empty, report, span / ROUNDS).await?;
     wipe(stack, report).await?;
     stack.pause_worker().await?;
     stack.reset().await?;
     stack.resume_worker()
+}
+
+async fn drains(stack: &Stack, empty: &Stack, report: &mut Report) -> anyhow::Result<()> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        empty.reset().await?;
+        empty.submit_many(&noop(), DRAINED + 500).await?;
+        without.push(drain_round(empty).await?);
+        with.push(drain_round(stack).await?);
+    }
+    add(report, "drained with 200,000 queued", "with nothing else queued", &with, &without);
+    Ok(())
+}
+
+async fn accepts(stack: &Stack, empty: &Stack, report: &mut Report, span: Duration) -> anyhow::Result<()> {
+    let keys_of = (keys(stack).await?, keys(empty).await?);
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        empty.reset().await?;
+        without.push(Round::of(empty.front(), async || Ok(stretch(empty, &keys_of.1, span)?.work())).await?);
+        with.push(Round::of(stack.front(), async || Ok(stretch(stack, &keys_of.0, span)?.work())).await?);
+    }
+    add(report, "accepted with 200,000 queued", "with nothing queued", &with, &without);
+    Ok(())
+}
+
+fn add(report: &mut Report, name: &str, control: &str, with: &[Round], without: &[Round]) {
+    let middle = Round::median(with);
+    report.add(Figure {
+        name: name.into(),
+        value: middle.per_second,
+        unit: "/s",
+        control: Some((control.into(), Round::median(without).per_second)),
+        cpu_micros: middle.micros,
+        ..Figure::default()
+    });
 }
 
 /// From `FLUSHALL` under load to the first execution that was claimed after it.

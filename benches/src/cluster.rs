@@ -3,9 +3,9 @@
 //! Nodes and executors are played (`roadstead_testkit::PlayedNode`): what is measured is what Roadstead adds to what Kubernetes costs. The API and the
 //! worker under test are of the stack's database and Redis; the stack's own stand still meanwhile.
 
-use crate::report::{Figure, Report};
-use crate::stack::Stack;
-use crate::{cpu, stack};
+use crate::report::{Figure, Report, median};
+use crate::rounds::{Round, Work};
+use crate::stack::{self, Stack};
 use anyhow::{Context, anyhow};
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -116,19 +116,20 @@ impl Pair {
 
 /// Suspended Jobs: the API server's part alone.
 async fn creations(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Result<()> {
-    let (mut ours, mut bare, mut micros) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         stack.reset().await?;
         let place = Place::make(client, &format!("create-{round}")).await?;
         let pair = Pair::start(stack, &place.name, Some("nobody")).await?;
         pair.submit(stack, IN_FLIGHT).await?;
         until("the first Jobs", async || Ok(place.count().await? >= IN_FLIGHT)).await?;
-        let before = cpu::seconds(&pair.processes(stack));
-        let begun = Instant::now();
-        pair.submit(stack, JOBS).await?;
-        until("the Jobs", async || Ok(place.count().await? >= IN_FLIGHT + JOBS)).await?;
-        ours.push(JOBS as f64 / begun.elapsed().as_secs_f64());
-        micros = cpu::micros_per_operation(&before, &cpu::seconds(&pair.processes(stack)), JOBS as f64);
+        let ran = Round::of(pair.processes(stack), async || {
+            let begun = Instant::now();
+            pair.submit(stack, JOBS).await?;
+            until("the Jobs", async || Ok(place.count().await? >= IN_FLIGHT + JOBS)).await?;
+            Ok(Work::since(begun, JOBS as f64))
+        });
+        ours.push(ran.await?);
         let model = place.one().await?.context("a Job")?;
         pair.stop().await?;
         place.remove().await?;
@@ -139,12 +140,13 @@ async fn creations(stack: &Stack, client: &Client, report: &mut Report) -> anyho
         bare.push(JOBS as f64 / begun.elapsed().as_secs_f64());
         place.remove().await?;
     }
+    let ours = Round::median(&ours);
     report.add(Figure {
         name: format!("suspended Jobs created, {JOBS} queued"),
-        value: median(&mut ours),
+        value: ours.per_second,
         unit: "/s",
-        control: Some((format!("a plain client with {IN_FLIGHT} in flight"), median(&mut bare))),
-        cpu_micros: micros,
+        control: Some((format!("a plain client with {IN_FLIGHT} in flight"), median(&bare))),
+        cpu_micros: ours.micros,
         note: "submission included".into(),
     });
     Ok(())
@@ -152,7 +154,7 @@ async fn creations(stack: &Stack, client: &Client, report: &mut Report) -> anyho
 
 /// From the submission to `succeeded`, and from a bare creation to `Complete`, on a played node.
 async fn ends(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Result<()> {
-    let (mut ours, mut bare, mut micros) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         stack.reset().await?;
         let place = Place::make(client, &format!("run-{round}")).await?;
@@ -164,20 +166,26 @@ async fn ends(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Re
         )
         .await;
         let database = stack.database().await?;
-        let before = cpu::seconds(&pair.processes(stack));
         let since: std::time::SystemTime = database.query_one("SELECT now()", &[]).await?.get(0);
-        let begun = Instant::now();
-        pair.submit(stack, JOBS).await?;
-        let model = until_some("a Job", async || place.one().await).await?;
-        until("the ends", async || {
-            let row = database
-                .query_one("SELECT count(*) FROM executions WHERE state = 'succeeded' AND finished_at > $1", &[&since])
-                .await?;
-            Ok(row.get::<_, i64>(0) >= JOBS as i64)
-        })
-        .await?;
-        ours.push(JOBS as f64 / begun.elapsed().as_secs_f64());
-        micros = cpu::micros_per_operation(&before, &cpu::seconds(&pair.processes(stack)), JOBS as f64);
+        let mut model = None;
+        let ran = Round::of(pair.processes(stack), async || {
+            let begun = Instant::now();
+            pair.submit(stack, JOBS).await?;
+            model = Some(until_some("a Job", async || place.one().await).await?);
+            until("the ends", async || {
+                let row = database
+                    .query_one(
+                        "SELECT count(*) FROM executions WHERE state = 'succeeded' AND finished_at > $1",
+                        &[&since],
+                    )
+                    .await?;
+                Ok(row.get::<_, i64>(0) >= JOBS as i64)
+            })
+            .await?;
+            Ok(Work::since(begun, JOBS as f64))
+        });
+        ours.push(ran.await?);
+        let model = model.context("a Job")?;
         pair.stop().await?;
         node.leave().await;
         place.remove().await?;
@@ -192,12 +200,13 @@ async fn ends(stack: &Stack, client: &Client, report: &mut Report) -> anyhow::Re
         node.leave().await;
         place.remove().await?;
     }
+    let ours = Round::median(&ours);
     report.add(Figure {
         name: format!("submit to `succeeded` through Jobs, {JOBS} queued"),
-        value: median(&mut ours),
+        value: ours.per_second,
         unit: "/s",
-        control: Some(("the same Jobs, bare, created to Complete".into(), median(&mut bare))),
-        cpu_micros: micros,
+        control: Some(("the same Jobs, bare, created to Complete".into(), median(&bare))),
+        cpu_micros: ours.micros,
         note: "on a played node".into(),
     });
     Ok(())
@@ -296,11 +305,6 @@ async fn until_some<T>(what: &str, mut find: impl AsyncFnMut() -> anyhow::Result
             None => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn free_port() -> anyhow::Result<u16> {

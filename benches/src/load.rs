@@ -1,5 +1,6 @@
 //! A load generator that costs little: raw HTTP/1.1 over kept-alive connections, so that the server's CPU is not spent on the client.
 
+use crate::rounds::Work;
 use anyhow::{anyhow, bail};
 use memchr::memmem;
 use std::time::{Duration, Instant};
@@ -18,6 +19,10 @@ pub struct Load {
 impl Load {
     pub fn per_second(&self) -> f64 {
         self.answered as f64 / self.elapsed.as_secs_f64()
+    }
+
+    pub fn work(&self) -> Work {
+        Work { operations: self.answered as f64, per_second: self.per_second() }
     }
 }
 

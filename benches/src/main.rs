@@ -16,6 +16,7 @@ mod footprint;
 mod latency;
 mod load;
 mod report;
+mod rounds;
 mod stack;
 
 use clap::{Parser, Subcommand, ValueEnum};
