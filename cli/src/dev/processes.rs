@@ -51,13 +51,16 @@ impl Process {
         }
     }
 
-    /// Whether it is an executor or a step, and not what somebody else does in the same folder.
-    pub fn is_of_an_execution(self) -> bool {
+    pub fn is_executor(self) -> bool {
         let program = fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
         // A program that was built again meanwhile is called `… (deleted)`.
-        let is_executor = program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(EXECUTOR));
+        program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(EXECUTOR))
+    }
+
+    /// Whether it is an executor or a step, and not what somebody else does in the same folder.
+    pub fn is_of_an_execution(self) -> bool {
         let environment = || fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
-        is_executor || environment().split(|byte| *byte == 0).any(|entry| entry.starts_with(STEPS_VARIABLE))
+        self.is_executor() || environment().split(|byte| *byte == 0).any(|entry| entry.starts_with(STEPS_VARIABLE))
     }
 
     fn stat(self) -> Option<Stat> {

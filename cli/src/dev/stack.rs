@@ -265,10 +265,12 @@ impl<'a> Stack<'a> {
 pub async fn stop(supervisor: &Supervisor) {
     supervisor.restart_no_more();
     for part in PARTS {
-        supervisor.stop(part).await;
         if part == "worker" {
+            supervisor.stop_with_executors(part).await;
             // Executors outlive their worker by design, and steps may outlive their executor.
             supervisor.sweep(SWEEP).await;
+        } else {
+            supervisor.stop(part).await;
         }
     }
     supervisor.sweep(SWEEP).await;

@@ -152,6 +152,25 @@ impl Supervisor {
         }
     }
 
+    /// [`Supervisor::stop`] for what starts executors: each is asked to end, and finds the API to say so.
+    pub async fn stop_with_executors(&self, name: &str) {
+        let pid = self.pid(name);
+        let ask_executors = async {
+            let mut asked = HashSet::new();
+            let Some(pid) = pid else { return std::future::pending().await };
+            // Over and over: what was about to be started when the part was told is seen a moment later.
+            loop {
+                for process in descendants(&[pid], HashSet::new) {
+                    if process.is_executor() && asked.insert(process) {
+                        process.signal(Signal::TERM);
+                    }
+                }
+                sleep(POLL).await;
+            }
+        };
+        tokio::select! { () = self.stop(name) => {}, () = ask_executors => {} }
+    }
+
     /// Makes every end that is under way, and every later one, a SIGKILL.
     pub fn kill_all(&self) {
         for part in self.parts().values() {

@@ -125,4 +125,6 @@ async fn a_part_that_dies_is_started_again_and_sigterm_leaves_nothing_behind() {
         listed.iter().any(|execution| execution["id"] == json!(running)),
         "what was kept is there under the same key"
     );
+    let events = client.get(&format!("/v1/executions/{running}/events")).await.text();
+    assert!(events.contains("executor_terminated"), "its end was told, not found out when its lease ran out: {events}");
 }
