@@ -74,16 +74,24 @@ impl Stop {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT; and those that a shell makes what it starts ignore, by `nohup` or `&`. A step would inherit that, while what is listened for is
+/// the default again in it (execve(2)).
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    _hang_up: Signal,
+    _quit: Signal,
 }
 
 impl Signals {
     pub fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _hang_up: signal(SignalKind::hangup())?,
+            _quit: signal(SignalKind::quit())?,
+        })
     }
 
     pub async fn came(&mut self) {

@@ -35,8 +35,9 @@ pub fn find(program: &str, work: &Path, search_path: &OsStr) -> Result<PathBuf, 
 }
 
 /// Why `path` could not be started.
-pub fn refused(program: &str, path: &Path, error: &io::Error) -> End {
+pub fn refused(program: &str, path: &Path, work: &Path, error: &io::Error) -> End {
     let reason = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) if !work.is_dir() => "the workspace is gone: a step removed it".to_owned(),
         // The file is there, so it is the interpreter after `#!`, or the loader, that is not.
         Some(Errno::NOENT) if path.exists() => "its interpreter does not exist".to_owned(),
         Some(Errno::NOEXEC) => "it is neither a program for this machine nor a script that begins with `#!`".to_owned(),
@@ -100,7 +101,7 @@ mod tests {
         for end in [
             find("nonesuch", work.path(), OsStr::new(&long)).unwrap_err(),
             find(&format!("./{long}"), work.path(), OsStr::new("")).unwrap_err(),
-            refused(&long, Path::new(&long), &Errno::AGAIN.into()),
+            refused(&long, Path::new(&long), work.path(), &Errno::AGAIN.into()),
         ] {
             assert!(message(end).chars().count() <= MAX_MESSAGE_CHARS + 2);
         }
@@ -117,10 +118,12 @@ mod tests {
             fs::write(&script, content).unwrap();
             fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
             let errno = if content.starts_with("#!") { Errno::NOENT } else { Errno::NOEXEC };
-            let error = message(refused("script", &script, &errno.into()));
+            let error = message(refused("script", &script, work.path(), &errno.into()));
             assert!(error.contains(words), "{error}");
         }
-        let busy = refused("sh", Path::new("/bin/sh"), &Errno::AGAIN.into());
+        let gone = refused("sh", Path::new("/bin/sh"), &work.path().join("gone"), &Errno::NOENT.into());
+        assert!(message(gone).contains("the workspace is gone"));
+        let busy = refused("sh", Path::new("/bin/sh"), work.path(), &Errno::AGAIN.into());
         assert!(matches!(busy, End::NotStarted { hopeless: false, .. }));
     }
 }

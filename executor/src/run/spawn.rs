@@ -61,7 +61,7 @@ pub fn spawn(step: &Step, around: &Surroundings) -> Result<Spawned, End> {
         .env("ROADSTEAD_ATTEMPT", attempt.attempt.to_string())
         .env("ROADSTEAD_STEP_ID", &step.id);
 
-    let mut child = command.spawn().map_err(|error| program::refused(program, &path, &error))?;
+    let mut child = command.spawn().map_err(|error| program::refused(program, &path, &workspace.work, &error))?;
     // Not waited for through `child`: its group must outlive it until it was killed (see `kill`).
     let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a pid");
     let stdout = child.stdout.take().expect("stdout was asked to be a pipe");

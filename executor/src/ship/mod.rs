@@ -25,6 +25,8 @@ pub enum ShipError {
     Store(String),
     #[error("`{}` can't be read: {error}", path.display())]
     Unreadable { path: PathBuf, error: io::Error },
+    #[error("the artifact `{path}` could not be kept: {error}")]
+    Artifact { path: String, error: Box<ShipError> },
 }
 
 impl ShipError {
@@ -34,6 +36,15 @@ impl ShipError {
             Self::Api(error) => error.is_passing(),
             Self::Unreachable(_) | Self::Store(_) => true,
             Self::Unreadable { .. } => false,
+            Self::Artifact { error, .. } => error.is_passing(),
+        }
+    }
+
+    /// The same of one artifact. That the attempt is no longer current is nothing about an artifact.
+    fn of_artifact(self, path: &str) -> Self {
+        match self {
+            Self::Api(ApiError::Gone) => self,
+            error => Self::Artifact { path: path.to_owned(), error: Box::new(error) },
         }
     }
 }

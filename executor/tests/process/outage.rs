@@ -86,6 +86,11 @@ fn a_store_that_stays_away_fails_what_had_to_be_uploaded() {
     let reason = outcome.reason.unwrap();
     assert_eq!(reason.code, "upload_failed");
     assert_eq!(reason.message, "the object store refused: 500 Internal Server Error");
+
+    let scenario = Scenario::new(&sh("a", "echo 1 > $ROADSTEAD_ARTIFACTS/x.txt", ""), |grant| grant.lease_seconds = 1);
+    scenario.peer.fault("x.txt", 1_000_000, Fault::Answer(500));
+    let message = scenario.run().outcome.reason.unwrap().message;
+    assert_eq!(message, "the artifact `x.txt` could not be kept: the object store refused: 500 Internal Server Error");
 }
 
 #[test]

@@ -54,11 +54,16 @@ fn a_step_finds_its_own_environment_and_nothing_else() {
     let steps = "- {id: env, command: [cat, /proc/self/environ], env: {MODE: fast, LANG: de_DE.UTF-8}}\n\
         - {id: descriptors, command: [ls, /proc/self/fd], needs: [env]}\n\
         - {id: stdin, command: [readlink, /proc/self/fd/0], needs: [descriptors]}\n\
-        - {id: folder, command: [pwd], needs: [stdin]}\n";
+        - {id: folder, command: [pwd], needs: [stdin]}\n\
+        - {id: signals, command: [grep, SigIgn, /proc/self/status], needs: [folder]}\n";
     let scenario = Scenario::new(steps, |_| {});
-    // Started with a descriptor that its launcher forgot to close.
+    // Started with a descriptor that its launcher forgot to close, and as `nohup` and `&` start it.
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "exec 9</dev/null; exec \"$0\"", env!("CARGO_BIN_EXE_roadstead-executor")]);
+    command.args([
+        "-c",
+        "exec 9</dev/null; trap '' HUP INT QUIT; exec \"$0\"",
+        env!("CARGO_BIN_EXE_roadstead-executor"),
+    ]);
     command.env("ROADSTEAD_SECRET", "hush").env("PATH", "/usr/bin:/bin");
     scenario.start_as(&mut command).ends_with(0);
 
@@ -81,7 +86,10 @@ fn a_step_finds_its_own_environment_and_nothing_else() {
     let found = printed[0].split_terminator('\0').map(|variable| variable.split_once('=').unwrap());
     assert_eq!(found.map(|(name, value)| (name, value.to_owned())).collect::<BTreeMap<_, _>>(), expected);
     // `ls` itself opens the folder as 3.
-    assert_eq!(printed[1..], ["0", "1", "2", "3", "/dev/null", &inside("work")]);
+    assert_eq!(printed[1..7], ["0", "1", "2", "3", "/dev/null", &inside("work")]);
+    // SIGHUP, SIGINT and SIGQUIT are the first three; what this test was started with may ignore others.
+    let ignored = u64::from_str_radix(printed[7].trim_start_matches("SigIgn:\t"), 16).unwrap();
+    assert_eq!(ignored & 0b111, 0, "{ignored:x}");
 }
 
 #[test]

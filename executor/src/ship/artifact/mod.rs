@@ -39,7 +39,8 @@ pub async fn ship(store: &Store, root: &Path, found: &[Found], part_bytes: u64) 
         rest = later;
     }
     for found in large {
-        shipped.push(ship_large(store, root, found, part_bytes).await?);
+        let kept = ship_large(store, root, found, part_bytes).await;
+        shipped.push(kept.map_err(|error| error.of_artifact(&found.path))?);
     }
     shipped.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(shipped)
@@ -72,16 +73,18 @@ async fn ship_batch(store: &Store, root: &Path, batch: &[&Found]) -> Result<Vec<
     let grant = store.persevere(|| async { Ok(store.api.uploads(&request).await?) }).await?;
 
     let mut under_way = JoinSet::new();
-    for ((upload, content), target) in uploads.iter().cloned().zip(contents).zip(grant.targets) {
+    let paths = batch.iter().map(|found| found.path.clone());
+    for (((upload, content), target), path) in uploads.iter().cloned().zip(contents).zip(grant.targets).zip(paths) {
         if under_way.len() >= CONCURRENT {
             first_error(under_way.join_next().await)?;
         }
         let store = store.clone();
         under_way.spawn(async move {
-            match store.put_to(target, &content).await {
+            let kept = match store.put_to(target, &content).await {
                 Err(error) if error.is_passing() => store.put_object(&upload, &content).await,
                 result => result,
-            }
+            };
+            kept.map_err(|error| error.of_artifact(&path))
         });
     }
     while let Some(ended) = under_way.join_next().await {

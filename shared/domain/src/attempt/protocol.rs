@@ -252,7 +252,7 @@ pub struct Artifact {
 pub struct StepReport {
     pub id: String,
     pub state: StepState,
-    /// Times that its process was started.
+    /// Times that it was tried, whether or not there was a program to start.
     pub tries: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
