@@ -132,10 +132,11 @@ async fn look_up(app: &App, hash: [u8; 32]) -> Result<Option<Remembered>, Proble
 /// The token of `Authorization: Bearer …`.
 pub fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
     let missing = |detail| Problem::new(Kind::Unauthenticated, detail);
-    let header = request
-        .headers()
-        .get(AUTHORIZATION)
-        .ok_or_else(|| missing("the header `Authorization: Bearer <key>` is missing"))?;
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let header = headers.next().ok_or_else(|| missing("the header `Authorization: Bearer <key>` is missing"))?;
+    if headers.next().is_some() {
+        return Err(missing("the header `Authorization` is there twice"));
+    }
     let malformed = || missing("the header `Authorization` must read `Bearer <key>`");
     let (scheme, token) = header.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
     let token = token.trim();

@@ -1,6 +1,7 @@
 //! `POST /v1/executions/{id}/cancel`: at once while nothing is live, otherwise a wish that the executor hears of at its next heartbeat.
 
 use crate::auth::Principal;
+use crate::json_body;
 use crate::problem::{Kind, Problem};
 use crate::query::view::{ExecutionView, Queue, WaitingFor};
 use crate::query::{Params, execution_id};
@@ -20,6 +21,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     params(("id" = uuid::Uuid, Path)),
     responses(
         (status = 202, description = "It is cancelled, or will be; asking again gives the same answer", body = ExecutionView<'static>),
+        (status = 400, response = crate::openapi::BadRequest),
         (status = 404, response = crate::openapi::NotFound),
         (status = 409, response = crate::openapi::Conflict),
     ),
@@ -29,8 +31,10 @@ pub async fn cancel(
     principal: Principal,
     id: web::Path<String>,
     request: HttpRequest,
+    mut body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     Params::of(request.query_string()).finish(())?;
+    json_body::nothing(&request, &mut body).await?;
     let id = execution_id(&id)?;
     match app.database.run(async |connection| cancel::cancel(connection, &principal.tenant.name, id).await).await? {
         Cancel::Done(execution) => {

@@ -17,6 +17,8 @@ use std::time::Instant;
 
 /// Where no route matched.
 const NO_ROUTE: &str = "none";
+/// A part that goes on to the end.
+const REST: &str = ":.*}";
 type Series = HashMap<(&'static str, u16), (Counter, Histogram)>;
 
 thread_local! {
@@ -73,6 +75,8 @@ impl MessageBody for Streaming {
 pub fn record(response: &ServiceResponse<BoxBody>, began: Instant) {
     let request = response.request();
     let route = request.match_pattern().unwrap_or_else(|| NO_ROUTE.to_owned());
+    // As it is documented: without what the router is told of a part.
+    let route = if route.contains(REST) { route.replace(REST, "}") } else { route };
     let method = word(request.method());
     let status = response.status().as_u16();
     ROUTES.with_borrow_mut(|routes| {

@@ -23,6 +23,8 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a body's pieces may take together, and a second more for each so many bytes: a byte now and then is not enough.
 const BODY_GRACE: Duration = Duration::from_secs(60);
 const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
+/// Of a body that is refused when anything is in it.
+const MAX_SAYING_NOTHING_BYTES: usize = 64 << 10;
 const MAX_KNOWN_CALLERS: u64 = 10_000;
 
 /// For bodies sent with an API key.
@@ -182,6 +184,15 @@ pub async fn read_into(
         next = pieces.next().await?;
     }
     Ok(Bytes::from_owner(held))
+}
+
+/// For a route that is told nothing: what a body says would be taken to be heeded. An empty object says nothing.
+pub async fn nothing(request: &HttpRequest, payload: &mut Payload) -> Result<(), Problem> {
+    let body = read(request, payload, MAX_SAYING_NOTHING_BYTES).await?;
+    let says_nothing = body.trim_ascii().is_empty()
+        || serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body)
+            .is_ok_and(|members| members.is_empty());
+    if says_nothing { Ok(()) } else { Err(Problem::field("", "this route takes no body")) }
 }
 
 /// The body as a document of a known shape, after the checks that a parser does not make.

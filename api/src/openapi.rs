@@ -54,7 +54,7 @@ async fn serve(request: HttpRequest) -> HttpResponse {
     components(
         schemas(ProblemView, FieldErrorView),
         responses(
-            BadRequest, Unauthenticated, Forbidden, NotFound, NotAcceptable, Conflict, TooLarge, UnsupportedMediaType, KeyReused, QuotaExceeded, Unavailable,
+            BadRequest, Unauthenticated, Forbidden, NotFound, NotAcceptable, Conflict, PreconditionFailed, TooLarge, UnsupportedMediaType, KeyReused, QuotaExceeded, Unavailable,
         ),
     ),
     modifiers(&Everywhere),
@@ -160,6 +160,7 @@ refusals! {
     NotFound = "There is no such thing, or it is another tenant's";
     NotAcceptable = "None of the accepted content types can be given";
     Conflict = "The execution's state does not allow this";
+    PreconditionFailed = "It is not as `If-Match` or `If-None-Match` expects it";
     TooLarge = "The body is too large";
     UnsupportedMediaType = "The content type is not supported";
     KeyReused = "The Idempotency-Key was used for another request";

@@ -9,7 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 use roadstead_backend::batch::Overloaded;
 use roadstead_backend::objects::ObjectsError;
 use roadstead_backend::store::StoreError;
-use roadstead_domain::decode::FieldError;
+use roadstead_domain::decode::{FieldError, MAX_ERRORS};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
@@ -60,6 +60,7 @@ kinds! {
     RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body did not arrive in time";
     Conflict = CONFLICT, "conflict", "The execution's state does not allow this";
     IdempotencyInFlight = CONFLICT, "idempotency-in-flight", "A request with this Idempotency-Key is being worked on";
+    PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "It is not as the request expects it";
     Gone = GONE, "attempt-not-current", "The attempt is no longer current";
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content type is not supported";
@@ -108,6 +109,7 @@ impl Problem {
         let detail = match errors.as_slice() {
             [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{}: {}", one.pointer, one.detail),
+            many if many.len() >= MAX_ERRORS => format!("{MAX_ERRORS} fields or more are not valid; see `errors`"),
             many => format!("{} fields are not valid; see `errors`", many.len()),
         };
         let mut problem = Self::new(Kind::InvalidRequest, detail);

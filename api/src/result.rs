@@ -9,6 +9,7 @@ use crate::state::App;
 use actix_web::body::SizedStream;
 use actix_web::{HttpRequest, HttpResponse, web};
 use roadstead_backend::objects::{Store, layout};
+use roadstead_domain::execution::State;
 use roadstead_domain::ids::AttemptId;
 
 pub fn routes(cfg: &mut web::ServiceConfig) {
@@ -40,7 +41,8 @@ pub async fn result(
     let mut response = HttpResponse::Ok();
     response.content_type("application/json").insert_header(("X-Content-Type-Options", "nosniff"));
     let Some(size_bytes) = execution.result_bytes else {
-        return Err(none(format!("the execution {} and left no result", execution.state)));
+        let ended = if execution.state == State::Cancelled { "was cancelled" } else { "ended" };
+        return Err(none(format!("the execution {ended} ({}) and left no result", execution.state)));
     };
     // The row's copy went through JSON, which drops white space around a document: then the object alone has all bytes.
     if let Some(document) = execution.result.filter(|document| document.len() as u64 == size_bytes.unsigned_abs()) {

@@ -5,6 +5,7 @@
 
 use crate::auth::Principal;
 use crate::clock;
+use crate::json_body;
 use crate::problem::{Kind, Problem};
 use crate::query::{Params, execution_id, load};
 use crate::state::App;
@@ -42,8 +43,10 @@ pub async fn retry(
     principal: Principal,
     id: web::Path<String>,
     request: HttpRequest,
+    mut body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     Params::of(request.query_string()).finish(())?;
+    json_body::nothing(&request, &mut body).await?;
     let id = execution_id(&id)?;
     let idempotency = submit::idempotency_key(&request)?
         .map(|key| IdempotencyKey { key, fingerprint: Sha256::digest(format!("retry {id}")).to_vec() });

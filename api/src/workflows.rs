@@ -7,10 +7,10 @@ use crate::auth::Principal;
 use crate::json_body;
 use crate::problem::{Kind, Problem};
 use crate::query::view::Time;
-use crate::query::{Listing, Params, immutable, json, reads, tagged};
+use crate::query::{Listing, Params, Preconditions, immutable, json, reads, tag_of, tagged};
 use crate::state::App;
 use crate::submit::{placeable, version_number};
-use actix_web::http::header::LOCATION;
+use actix_web::http::header::{ETAG, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use roadstead_backend::objects::{Store, layout};
 use roadstead_backend::store::workflows::{self, Version};
@@ -95,16 +95,20 @@ fn location(name: &str, version: i32) -> String {
 /// Store a definition
 #[utoipa::path(
     put, path = "/v1/workflows/{name}", tag = "workflows", operation_id = "putWorkflow",
-    description = "A definition that differs from the newest version becomes the next version; the same one makes none. One that could not run here is refused.",
-    params(("name" = String, Path, description = "1 to 63 of a-z, 0-9 and `-`")),
+    description = "A definition that differs from the newest version becomes the next version; the same one makes none. One that could not run here is refused. `If-Match` with the `ETag` of the newest version keeps two editors from overwriting each other; `If-None-Match: *` stores a first version only.",
+    params(
+        ("name" = String, Path, description = "1 to 63 of a-z, 0-9 and `-`"),
+        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+    ),
     request_body(description = "The definition, as JSON or YAML", content(
         (crate::openapi::WorkflowDefinition = "application/json"),
         (crate::openapi::WorkflowDefinition = "application/yaml"),
     )),
     responses(
-        (status = 200, description = "It is the newest version already", body = VersionView<'static>),
-        (status = 201, description = "It is the newest version now", body = VersionView<'static>, headers(("Location" = String))),
+        (status = 200, description = "It is the newest version already", body = VersionView<'static>, headers(("ETag" = String))),
+        (status = 201, description = "It is the newest version now", body = VersionView<'static>, headers(("Location" = String), ("ETag" = String))),
         (status = 400, response = crate::openapi::BadRequest),
+        (status = 412, response = crate::openapi::PreconditionFailed),
         (status = 413, response = crate::openapi::TooLarge),
         (status = 415, response = crate::openapi::UnsupportedMediaType),
     ),
@@ -133,16 +137,20 @@ pub async fn put(
     let definition = serde_json::to_string(&workflow).map_err(Problem::internal)?;
     let digest = Sha256::digest(&definition);
     let tenant = &principal.tenant.name;
+    let tag = |version: &Version| tag_of(&VersionView::of(version)).unwrap_or_default();
+    let preconditions = Preconditions::of(&request);
+    let permits = |newest: Option<&Version>| preconditions.hold(newest.map(tag).as_deref());
     let put = app
         .database
-        .run(async |connection| workflows::put(connection, tenant, &name, &digest, &definition).await)
-        .await?;
+        .run(async |connection| workflows::put(connection, tenant, &name, &digest, &definition, &permits).await)
+        .await?
+        .ok_or_else(|| Problem::new(Kind::PreconditionFailed, "the newest version is not the one that is expected"))?;
     if put.created {
         app.workflows.forget_latest(tenant, &name);
     }
     copy(&app, tenant, &put.version).await;
     let mut response = if put.created { HttpResponse::Created() } else { HttpResponse::Ok() };
-    response.insert_header((LOCATION, location(&name, put.version.version)));
+    response.insert_header((LOCATION, location(&name, put.version.version))).insert_header((ETAG, tag(&put.version)));
     Ok(response.json(VersionView::of(&put.version)))
 }
 

@@ -40,9 +40,13 @@ impl Output {
 
     pub fn yaml(self, answer: &[u8]) -> Result<(), Failure> {
         // A YAML value keeps the order of its keys, which a JSON value would not.
-        let value: Value =
-            serde_json::from_slice(answer).map_err(|e| Failure::local("the API's answer is not JSON", e))?;
-        let text = serde_yaml_ng::to_string(&value).map_err(|e| Failure::local("can't write YAML", e))?;
+        let no_yaml = |why: &dyn std::fmt::Display| {
+            Failure::Usage(format!(
+                "this can't be shown as YAML: {why}\n  try: `--format json`, which shows it as it came"
+            ))
+        };
+        let value: Value = serde_json::from_slice(answer).map_err(|e| no_yaml(&e))?;
+        let text = serde_yaml_ng::to_string(&value).map_err(|e| no_yaml(&e))?;
         self.foreign(text.as_bytes())
     }
 

@@ -19,7 +19,7 @@ fn tenant_name(text: &str) -> Result<String, String> {
 }
 
 fn database(config: &AdminConfig) -> Database {
-    Database::new(&config.database)
+    Database::new(&config.database).impatient()
 }
 
 /// To whoever reads it to the end.

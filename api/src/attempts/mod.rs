@@ -32,12 +32,20 @@ const PART_BYTES: u64 = 32 << 20;
 const MAX_REPORT_BYTES: usize = 2 << 20;
 
 pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.route("/v1/attempts/{execution}/{attempt}/start", web::post().to(start::start))
-        .route("/v1/attempts/{execution}/{attempt}/heartbeat", web::post().to(heartbeat::heartbeat))
-        .route("/v1/attempts/{execution}/{attempt}/finish", web::post().to(finish::finish))
-        .route("/v1/attempts/{execution}/{attempt}/uploads", web::post().to(uploads::grant))
-        .route("/v1/attempts/{execution}/{attempt}/uploads/parts", web::post().to(uploads::parts))
-        .route("/v1/attempts/{execution}/{attempt}/uploads/complete", web::post().to(uploads::complete));
+    // Each a resource, which answers another method with what it allows.
+    cfg.service(web::resource("/v1/attempts/{execution}/{attempt}/start").route(web::post().to(start::start)))
+        .service(
+            web::resource("/v1/attempts/{execution}/{attempt}/heartbeat").route(web::post().to(heartbeat::heartbeat)),
+        )
+        .service(web::resource("/v1/attempts/{execution}/{attempt}/finish").route(web::post().to(finish::finish)))
+        .service(web::resource("/v1/attempts/{execution}/{attempt}/uploads").route(web::post().to(uploads::grant)))
+        .service(
+            web::resource("/v1/attempts/{execution}/{attempt}/uploads/parts").route(web::post().to(uploads::parts)),
+        )
+        .service(
+            web::resource("/v1/attempts/{execution}/{attempt}/uploads/complete")
+                .route(web::post().to(uploads::complete)),
+        );
 }
 
 /// Which attempt, and the hash of the secret that it showed.

@@ -51,7 +51,7 @@ pub struct StepView {
     /// `pending`, `running`, `succeeded`, `failed`, `timed_out`, `cancelled`, or `skipped`: a step that it needs did not succeed.
     #[schema(value_type = String)]
     pub state: StepState,
-    /// Times that its process was started.
+    /// Times that it was tried, whether or not there was a program to start.
     pub tries: u32,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,

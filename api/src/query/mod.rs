@@ -15,7 +15,7 @@ mod params;
 mod sse;
 pub mod view;
 
-pub use answer::{cached, immutable, json, tagged};
+pub use answer::{Preconditions, cached, immutable, json, tag_of, tagged};
 pub use attempts::{AttemptView, Attempts, StepView, attempts};
 pub use cursor::Listing;
 pub use events::{EventView, Events, events};

@@ -49,7 +49,7 @@ pub struct ExecutionView<'a> {
     pub queue: Option<Queue>,
     #[schema(value_type = chrono::DateTime<Utc>)]
     pub created_at: Time,
-    /// Not before then: as submitted, or the end of a retry's backoff.
+    /// Not before then: as submitted, or the end of a retry's backoff. `null` where that was over when it was submitted.
     #[schema(value_type = Option<chrono::DateTime<Utc>>)]
     pub run_at: Option<Time>,
     /// The start of the first attempt that started.

@@ -34,7 +34,7 @@ use decode::Wanted;
 use definition::Definitions;
 use members::Members;
 use payload::Payload;
-use resolve::InputRow;
+use resolve::{InputRow, Objection};
 use roadstead_backend::store::query::Execution;
 use roadstead_backend::store::submit::{IdempotencyKey, NewExecution};
 use roadstead_domain::decode::Errors;
@@ -154,7 +154,8 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
     if !(1..=MAX_BATCH).contains(&items.len()) {
         return Err(Problem::field("/executions", format!("has {} items; 1 to {MAX_BATCH} are accepted", items.len())));
     }
-    let mut errors = Errors::default();
+    // Of a batch in which nothing else is wrong it is said that workflows are unknown, as it is of a single submission.
+    let (mut errors, mut unknown) = (Errors::default(), Errors::default());
     let mut definitions = Definitions::new(&app.definitions);
     let mut executions = Vec::with_capacity(items.len());
     let now = clock::now();
@@ -183,10 +184,16 @@ async fn decode_batch(app: &App, principal: &Principal, text: &str) -> Result<Ve
         let row = InputRow { inline: input.map(ToOwned::to_owned), size_bytes: input.map_or(0, str::len) as i64 };
         match resolve::resolve(app, principal.tenant_name(), ExecutionId::new(), wanted, row, now).await? {
             Ok(execution) => executions.push(execution),
-            Err(objection) => errors.extend(&at, &objection.errors),
+            Err(Objection { kind: Kind::UnknownWorkflow, errors }) => unknown.extend(&at, &errors),
+            Err(Objection { errors: more, .. }) => errors.extend(&at, &more),
         }
     }
-    errors.into_result(executions).map_err(Problem::fields)
+    match (errors.into_result(()), unknown.into_result(executions)) {
+        (Ok(()), Ok(executions)) => Ok(executions),
+        (Ok(()), Err(errors)) => Err(Objection { kind: Kind::UnknownWorkflow, errors }.into()),
+        (Err(errors), Ok(_)) => Err(Problem::fields(errors)),
+        (Err(errors), Err(unknown)) => Err(Problem::fields([errors, unknown].concat())),
+    }
 }
 
 async fn made(
@@ -246,9 +253,12 @@ pub fn traceparent(request: &HttpRequest) -> Option<String> {
     let lower_hex = |part: &str, len: usize| {
         part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
+    let some = |part: &str, len: usize| lower_hex(part, len) && part.bytes().any(|b| b != b'0');
     let parts: Vec<&str> = text.split('-').collect();
-    let formed = matches!(parts.as_slice(), [version, trace, parent, flags]
-        if lower_hex(version, 2) && *version != "ff" && lower_hex(trace, 32) && lower_hex(parent, 16) && lower_hex(flags, 2));
+    // A later version may have more parts.
+    let formed = matches!(parts.as_slice(), [version, trace, parent, flags, more @ ..]
+        if lower_hex(version, 2) && *version != "ff" && (*version != "00" || more.is_empty())
+            && some(trace, 32) && some(parent, 16) && lower_hex(flags, 2));
     formed.then(|| text.to_owned())
 }
 

@@ -223,7 +223,9 @@ mod tests {
         let app = api(&[CLUSTER, &[("WORKFLOW_IMAGE", "busybox")]].concat()).await;
         // Stored when it was still accepted.
         let stored = definition(&json!({"resources": {"cpu": "0", "memory": "512Mi"}})).to_string();
-        workflows::put(&mut app.database.get().await.unwrap(), DEV_TENANT, "none", b"1", &stored).await.unwrap();
+        workflows::put(&mut app.database.get().await.unwrap(), DEV_TENANT, "none", b"1", &stored, |_| true)
+            .await
+            .unwrap();
         let service = serve!(app);
         let (status, problem) = post!(service, "/v1/executions", &json!({"workflow": "none"}));
         assert_eq!((status, pointers(&problem)), (400, vec!["/workflow"]), "{problem}");

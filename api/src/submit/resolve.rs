@@ -31,7 +31,7 @@ pub struct Runnable {
 /// There is no such workflow, or the definition can't run here.
 #[derive(Debug)]
 pub struct Objection {
-    kind: Kind,
+    pub kind: Kind,
     /// Their pointers begin at the submission.
     pub errors: Vec<FieldError>,
 }

@@ -16,12 +16,15 @@ pub struct FieldError {
 #[derive(Debug, Default)]
 pub struct Errors(Vec<FieldError>);
 
-const MAX_ERRORS: usize = 32;
+pub const MAX_ERRORS: usize = 32;
 
 impl Errors {
+    /// Of a place the first mistake stands: what is said of it afterwards mostly follows from that.
     pub fn push(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        if !self.is_full() {
-            self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+        let pointer = pointer.into();
+        let is_new = pointer.is_empty() || self.0.iter().all(|known| known.pointer != pointer);
+        if is_new && !self.is_full() {
+            self.0.push(FieldError { pointer, detail: detail.into() });
         }
     }
 

@@ -50,6 +50,8 @@ async fn types_methods_and_paths_have_their_problems() {
         (Method::POST, format!("/v1/executions/{any}"), "GET"),
         (Method::GET, format!("/v1/executions/{any}/cancel"), "POST"),
         (Method::PATCH, format!("/v1/executions/{any}/retry"), "POST"),
+        (Method::GET, format!("/v1/attempts/{any}/1/start"), "POST"),
+        (Method::PUT, format!("/v1/attempts/{any}/1/uploads/parts"), "POST"),
         (Method::POST, format!("/v1/executions/{any}/logs"), "GET"),
         (Method::POST, "/v1/workflows".to_owned(), "GET"),
         (Method::DELETE, "/v1/workflows/x".to_owned(), "PUT"),
@@ -83,6 +85,25 @@ async fn types_methods_and_paths_have_their_problems() {
         assert!([400, 404].contains(&answer.status.as_u16()), "{path}: {} {}", answer.status, answer.text());
     }
     assert_eq!(scene.rows().await, before);
+}
+
+#[tokio::test]
+async fn what_a_route_would_not_heed_is_refused() {
+    let scene = Scene::idle(&[]).await;
+    let any = "01939d3c-7c1e-7000-8000-0000000000aa";
+    let json = [("content-type", "application/json")];
+    for path in [format!("/v1/executions/{any}/retry"), format!("/v1/executions/{any}/cancel")] {
+        for body in [r#"{"max_retries":2}"#, "{not json", "[]", "null"] {
+            let answer = scene.send_with(Method::POST, &path, &json, body).await;
+            answer.problem(400, "invalid-request");
+            assert!(answer.text().contains("takes no body"), "{}", answer.text());
+        }
+        for body in ["", "{}", " { }\n"] {
+            scene.send_with(Method::POST, &path, &json, body).await.problem(404, "not-found");
+        }
+    }
+    let two_keys = scene.request(Method::GET, "/v1/executions").header("authorization", "Bearer x");
+    scene.send(two_keys).await.problem(401, "unauthenticated");
 }
 
 #[tokio::test]

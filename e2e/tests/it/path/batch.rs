@@ -47,7 +47,7 @@ async fn one_mistake_refuses_all() {
     assert!(answer.error_at("/executions/2/spec/steps/0/needs/0").contains("`b`"));
     answer.error_at("/executions/2/priority");
     let answer = scene.post(PATH, &json!({ "executions": [{ "workflow": "nobody-knows" }, command(&["true"])] })).await;
-    answer.problem(400, "invalid-request");
+    answer.problem(400, "unknown-workflow");
     assert!(answer.error_at("/executions/0/workflow").contains("nobody-knows"));
     for body in
         [batch(0), batch(1_001), json!({}), json!([]), json!({ "executions": {} }), json!({ "executions": [1] })]

@@ -83,5 +83,32 @@ async fn what_is_no_workflow_is_refused_with_its_place() {
     let answer = scene.submit_text(&[], r#"{"workflow":"none"}"#).await;
     answer.problem(400, "unknown-workflow");
     assert!(answer.error_at("/workflow").contains("`none`"));
+    let fine = json!({"spec": {"steps": [{"id": "a", "command": ["true"]}]}});
+    let unknown = json!({"workflow": "none"});
+    let answer = scene.post("/v1/executions/batch", &json!({"executions": [fine, unknown]})).await;
+    answer.problem(400, "unknown-workflow");
+    assert!(answer.error_at("/executions/1/workflow").contains("`none`"));
+    let answer = scene.post("/v1/executions/batch", &json!({"executions": [unknown, {"input": 1}]})).await;
+    answer.problem(400, "invalid-request");
+    assert!(answer.error_at("/executions/0/workflow").contains("`none`"));
     assert_eq!(scene.rows().await, before);
+}
+
+#[tokio::test]
+async fn a_new_version_is_stored_only_where_the_newest_is_the_expected_one() {
+    let scene = Scene::idle(&[]).await;
+    let put = async |word: &str, precondition: (&str, &str)| {
+        let headers = [("content-type", "application/yaml"), precondition];
+        let text = format!("steps: [{{id: a, command: [{word}]}}]");
+        scene.send_with(Method::PUT, "/v1/workflows/greet", &headers, &text).await
+    };
+    put("one", ("if-match", "*")).await.problem(412, "precondition-failed");
+    let first = put("one", ("if-none-match", "*")).await.expect(201);
+    put("two", ("if-none-match", "*")).await.problem(412, "precondition-failed");
+    let tag = first.value("etag");
+    assert_eq!(scene.get("/v1/workflows/greet").await.value("etag"), tag);
+    let second = put("two", ("if-match", tag)).await.expect(201);
+    put("three", ("if-match", tag)).await.problem(412, "precondition-failed");
+    put("three", ("if-match", second.value("etag"))).await.expect(201);
+    assert_eq!(scene.get("/v1/workflows/greet").await.json()["version"], 3);
 }

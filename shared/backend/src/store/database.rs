@@ -240,8 +240,9 @@ async fn establish(url: &str, statement_timeout: Option<Duration>) -> diesel::Co
 }
 
 async fn session(url: &str, statement_timeout: Option<Duration>) -> diesel::ConnectionResult<Connection> {
-    let bad = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
-    let mut config: tokio_postgres::Config = url.parse().map_err(|error| bad(&error))?;
+    // With its causes: by itself an error says no more than that there was one.
+    let bad = |error: anyhow::Error| ConnectionError::BadConnection(format!("{error:#}"));
+    let mut config: tokio_postgres::Config = url.parse().map_err(|error: tokio_postgres::Error| bad(error.into()))?;
     config
         .connect_timeout(Duration::from_secs(5))
         .tcp_user_timeout(SILENCE)
@@ -255,8 +256,8 @@ async fn session(url: &str, statement_timeout: Option<Duration>) -> diesel::Conn
     if config.get_application_name().is_none() {
         config.application_name("roadstead");
     }
-    let tls = MakeRustlsConnect::new(tls_config().map_err(|error| bad(&error))?);
-    let (client, connection) = config.connect(tls).await.map_err(|error| bad(&error))?;
+    let tls = MakeRustlsConnect::new(tls_config().map_err(bad)?);
+    let (client, connection) = config.connect(tls).await.map_err(|error| bad(error.into()))?;
     let mut connection = Connection::try_from_client_and_connection(client, connection).await?;
     let timeout_ms = statement_timeout.map_or(0, |timeout| timeout.as_millis());
     connection

@@ -64,14 +64,15 @@ pub struct Put {
     pub created: bool,
 }
 
-/// Stores a definition as the next version, unless it is the newest one already.
+/// Stores a definition as the next version, unless it is the newest one already. `None`: the newest one, if any, does not permit it.
 pub async fn put(
     connection: &mut Connection,
     tenant: &str,
     name: &str,
     digest: &[u8],
     definition: &str,
-) -> StoreResult<Put> {
+    permits: impl Fn(Option<&Version>) -> bool + Send + Sync,
+) -> StoreResult<Option<Put>> {
     connection
         .transaction(async |connection| {
             // Serialises the versions of one workflow, also of one that has none yet.
@@ -81,8 +82,11 @@ pub async fn put(
                 .execute(connection)
                 .await?;
             let newest = get(connection, tenant, name, None).await?;
+            if !permits(newest.as_ref()) {
+                return Ok(None);
+            }
             if let Some(version) = newest.as_ref().filter(|newest| newest.digest == digest) {
-                return Ok::<_, StoreError>(Put { version: version.clone(), created: false });
+                return Ok::<_, StoreError>(Some(Put { version: version.clone(), created: false }));
             }
             let next = newest.map_or(1, |newest| newest.version + 1);
             let version = statement(
@@ -96,7 +100,7 @@ pub async fn put(
             .bind::<Text, _>(definition.to_owned())
             .get_result(connection)
             .await?;
-            Ok(Put { version, created: true })
+            Ok(Some(Put { version, created: true }))
         })
         .await
 }

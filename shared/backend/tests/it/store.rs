@@ -831,7 +831,7 @@ async fn a_workflows_versions_count_up_and_the_same_definition_makes_none() {
         let database = database.clone();
         async move {
             let c = &mut database.get().await.unwrap();
-            workflows::put(c, "t", "w", &[digest; 32], "{}").await.unwrap()
+            workflows::put(c, "t", "w", &[digest; 32], "{}", |_| true).await.unwrap().unwrap()
         }
     };
     assert_eq!((put(1).await.version.version, put(1).await.created), (1, false));

@@ -12,6 +12,8 @@ pub const MAX_STEPS: usize = 1_000;
 /// A definition's size as canonical JSON.
 pub const MAX_DEFINITION_BYTES: usize = 1024 * 1024;
 const MAX_ARGUMENTS: usize = 1_000;
+/// Linux gives a program no argument and no variable (`NAME=value`) that is longer (execve(2), `MAX_ARG_STRLEN` without the final NUL).
+const MAX_STRING_BYTES: usize = 128 * 1024 - 1;
 const MAX_ENV: usize = 200;
 const MAX_FILES: usize = 200;
 /// A week.
@@ -154,6 +156,10 @@ fn step(value: Value, at: &str, errors: &mut Errors) -> Option<Step> {
     if command.first().is_none_or(String::is_empty) {
         fields.error("command", "must be a non-empty array of strings: the program and its arguments");
     }
+    for (index, argument) in command.iter().enumerate().filter(|(_, argument)| argument.len() > MAX_STRING_BYTES) {
+        let (at, errors) = fields.nested("command");
+        errors.push(pointer(&at, &index.to_string()), too_long(argument.len()));
+    }
     let needs = fields.strings("needs", MAX_STEPS).unwrap_or_default();
     let env = fields.string_map("env", MAX_ENV).unwrap_or_default();
     check_env(&env, &mut fields);
@@ -165,12 +171,19 @@ fn step(value: Value, at: &str, errors: &mut Errors) -> Option<Step> {
         let (at, errors) = fields.nested("files");
         errors.push(pointer(&at, &path), "must be a relative path without `..`, empty parts or control characters");
     }
+    for path in files.keys() {
+        let folder = path.match_indices('/').map(|(end, _)| &path[..end]).find(|folder| files.contains_key(*folder));
+        if let Some(folder) = folder {
+            let (at, errors) = fields.nested("files");
+            errors.push(pointer(&at, path), format!("is below `{folder}`, which is a file itself"));
+        }
+    }
     fields.finish();
     Some(Step { id: id?, command, needs, env, timeout_seconds, retries, files })
 }
 
 fn check_env(env: &BTreeMap<String, String>, fields: &mut Fields<'_>) {
-    for name in env.keys() {
+    for (name, value) in env {
         let (at, errors) = fields.nested("env");
         let mut chars = name.bytes();
         let named = chars.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
@@ -179,8 +192,16 @@ fn check_env(env: &BTreeMap<String, String>, fields: &mut Fields<'_>) {
             errors.push(pointer(&at, name), "must be named by letters, digits and `_`, not beginning with a digit");
         } else if name.starts_with(RESERVED_ENV_PREFIX) {
             errors.push(pointer(&at, name), format!("names beginning with {RESERVED_ENV_PREFIX} are reserved"));
+        } else if name.len() + 1 + value.len() > MAX_STRING_BYTES {
+            errors.push(pointer(&at, name), too_long(name.len() + 1 + value.len()));
         }
     }
+}
+
+fn too_long(bytes: usize) -> String {
+    format!(
+        "is {bytes} bytes long, and a program is given at most {MAX_STRING_BYTES}; a file of the step's may be longer"
+    )
 }
 
 fn resources(value: Value, at: &str, errors: &mut Errors) -> Resources {
@@ -236,6 +257,30 @@ mod tests {
 
     fn pointers(value: Value) -> Vec<String> {
         decode(value, Errors::default()).unwrap_err().into_iter().map(|e| e.pointer).collect()
+    }
+
+    #[test]
+    fn what_no_process_could_be_given_is_refused() {
+        let long = "x".repeat(MAX_STRING_BYTES);
+        let longer = format!("{long}x");
+        let step = |command: &str, value: &str| json!({"steps": [{"id": "a", "command": ["sh", command], "env": {"A": value}}]});
+        assert!(decode(step(&long, &long[2..]), Errors::default()).is_ok());
+        assert_eq!(pointers(step(&longer, &long[1..])), ["/steps/0/command/1", "/steps/0/env/A"]);
+
+        let files = json!({"a": "1", "a/b/c": "2", "ab/c": "3", "d/e": "4", "d/e/f": "5"});
+        let step = json!({"steps": [{"id": "a", "command": ["true"], "files": files}]});
+        assert_eq!(pointers(step), ["/steps/0/files/a~1b~1c", "/steps/0/files/d~1e~1f"]);
+    }
+
+    #[test]
+    fn a_mistake_is_told_once() {
+        for (step, place) in [
+            (json!({"id": 5, "command": ["x"]}), "/steps/0/id"),
+            (json!({"id": "a", "command": "x"}), "/steps/0/command"),
+            (json!({"id": "a", "command": vec!["x"; MAX_ARGUMENTS + 1]}), "/steps/0/command"),
+        ] {
+            assert_eq!(pointers(json!({ "steps": [step] })), [place]);
+        }
     }
 
     #[test]
