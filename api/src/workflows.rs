@@ -139,7 +139,9 @@ pub async fn put(
     let tenant = &principal.tenant.name;
     let tag = |version: &Version| tag_of(&VersionView::of(version)).unwrap_or_default();
     let preconditions = Preconditions::of(&request);
-    let permits = |newest: Option<&Version>| preconditions.hold(newest.map(tag).as_deref());
+    let is_done = |newest: &Version| newest.digest == digest[..];
+    let permits =
+        |newest: Option<&Version>| preconditions.hold(newest.map(tag).as_deref(), newest.is_some_and(is_done));
     let put = app
         .database
         .run(async |connection| workflows::put(connection, tenant, &name, &digest, &definition, &permits).await)

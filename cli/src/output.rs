@@ -3,6 +3,7 @@
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::terminal::{self, Palette};
+use serde::de::IgnoredAny;
 use serde_yaml_ng::Value;
 use std::io::Write;
 
@@ -40,6 +41,7 @@ impl Output {
 
     pub fn yaml(self, answer: &[u8]) -> Result<(), Failure> {
         // A YAML value keeps the order of its keys, which a JSON value would not.
+        serde_json::from_slice::<IgnoredAny>(answer).map_err(|e| Failure::local("the API's answer is not JSON", e))?;
         let no_yaml = |why: &dyn std::fmt::Display| {
             Failure::Usage(format!(
                 "this can't be shown as YAML: {why}\n  try: `--format json`, which shows it as it came"

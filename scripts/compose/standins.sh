@@ -99,14 +99,14 @@ engine() {
 
 # An engine leaves its rules and its bridge behind, and forwarding forbidden: every packet on the machine would go on being tracked for it.
 clean_network() {
-  local table forward
+  local table forward left
   # No word of it: there were no rules at all before.
   read -r forward <"$WORK/forward" || forward=ACCEPT
   for table in filter nat; do
     iptables-save -t $table | grep -v -e DOCKER -e docker0 | sed "s/^:FORWARD DROP/:FORWARD $forward/" | iptables-restore -T $table \
       || say "the engine's rules in iptables' table $table could not be removed"
     # With chains alone packets are tracked as well; of a table in which nobody has anything they go.
-    if ! iptables-save -t $table | grep -qvE '^(#|\*|COMMIT$|:[A-Z]+ ACCEPT )'; then iptables -t $table -X; fi
+    if left=$(iptables-save -t $table) && ! grep -qvE '^(#|\*|COMMIT$|:[A-Z]+ ACCEPT |$)' <<<"$left"; then iptables -t $table -X; fi
   done
   ip link delete docker0 2>/dev/null || true
 }

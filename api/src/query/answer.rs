@@ -85,11 +85,12 @@ impl Preconditions {
         }
     }
 
-    /// Whether they hold for what is there under this tag; `None`: nothing.
-    pub fn hold(&self, current: Option<&str>) -> bool {
+    /// Whether they hold for what is there under this tag; `None`: nothing. `is_done`: the change appears to have been made already, by an earlier
+    /// try whose answer was lost.
+    pub fn hold(&self, current: Option<&str>, is_done: bool) -> bool {
         let is_expected = |tag: &str| self.if_match.iter().flatten().any(|given| given == "*" || given == tag);
         let is_unwanted = |tag: &str| self.if_none_match.iter().any(|given| is_weakly(given, tag));
-        (self.if_match.is_none() || current.is_some_and(is_expected)) && !current.is_some_and(is_unwanted)
+        (self.if_match.is_none() || is_done || current.is_some_and(is_expected)) && !current.is_some_and(is_unwanted)
     }
 }
 
@@ -130,8 +131,12 @@ mod tests {
             (IF_NONE_MATCH, "\"b\"", there, true),
         ] {
             let request = TestRequest::put().insert_header((name.clone(), given)).to_http_request();
-            assert_eq!(Preconditions::of(&request).hold(current), holds, "{name}: {given}, {current:?}");
+            assert_eq!(Preconditions::of(&request).hold(current, false), holds, "{name}: {given}, {current:?}");
         }
-        assert!(Preconditions::of(&TestRequest::put().to_http_request()).hold(there));
+        assert!(Preconditions::of(&TestRequest::put().to_http_request()).hold(there, false));
+        for (name, holds) in [(IF_MATCH, true), (IF_NONE_MATCH, false)] {
+            let request = TestRequest::put().insert_header((name.clone(), "\"b\", *")).to_http_request();
+            assert_eq!(Preconditions::of(&request).hold(there, true), holds, "{name}, already done");
+        }
     }
 }

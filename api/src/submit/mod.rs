@@ -247,9 +247,13 @@ pub fn accepted(execution: &Execution) -> HttpResponse {
     response.body(body)
 }
 
+/// Version 00 takes 55. What a later version adds is kept with each execution of a batch.
+const MAX_TRACEPARENT_BYTES: usize = 128;
+
 /// W3C Trace Context, kept with the execution and passed on; one that is malformed is as good as none.
 pub fn traceparent(request: &HttpRequest) -> Option<String> {
-    let text = request.headers().get("traceparent")?.to_str().ok()?;
+    let text =
+        request.headers().get("traceparent")?.to_str().ok().filter(|text| text.len() <= MAX_TRACEPARENT_BYTES)?;
     let lower_hex = |part: &str, len: usize| {
         part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };

@@ -51,16 +51,13 @@ impl Process {
         }
     }
 
-    pub fn is_executor(self) -> bool {
-        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
-        // A program that was built again meanwhile is called `… (deleted)`.
-        program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(EXECUTOR))
-    }
-
     /// Whether it is an executor or a step, and not what somebody else does in the same folder.
     pub fn is_of_an_execution(self) -> bool {
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
+        // A program that was built again meanwhile is called `… (deleted)`.
+        let is_executor = program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(EXECUTOR));
         let environment = || fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
-        self.is_executor() || environment().split(|byte| *byte == 0).any(|entry| entry.starts_with(STEPS_VARIABLE))
+        is_executor || environment().split(|byte| *byte == 0).any(|entry| entry.starts_with(STEPS_VARIABLE))
     }
 
     fn stat(self) -> Option<Stat> {
@@ -114,6 +111,11 @@ fn all() -> Vec<(Process, Stat)> {
             Some((Process { pid, start_ticks: stat.start_ticks }, stat))
         })
         .collect()
+}
+
+/// Those that this process started, or that were left to it.
+pub fn children(parent: u32) -> impl Iterator<Item = Process> {
+    all().into_iter().filter(move |(_, stat)| stat.parent == parent).map(|(process, _)| process)
 }
 
 /// Everything below these processes, not they themselves, and nothing that `except` names or that is below it. The exceptions

@@ -5,7 +5,7 @@
 
 use super::error::DevError;
 use super::launch::Launch;
-use super::processes::{Ledger, Process, descendants};
+use super::processes::{Ledger, Process, children, descendants};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, HashSet};
 use std::process::Stdio;
@@ -152,7 +152,8 @@ impl Supervisor {
         }
     }
 
-    /// [`Supervisor::stop`] for what starts executors: each is asked to end, and finds the API to say so.
+    /// [`Supervisor::stop`] for the worker, whose children are executors: each is asked to end, and finds the API to say so. Of an executor nothing is read:
+    /// it hides from processes of the same user.
     pub async fn stop_with_executors(&self, name: &str) {
         let pid = self.pid(name);
         let ask_executors = async {
@@ -160,8 +161,8 @@ impl Supervisor {
             let Some(pid) = pid else { return std::future::pending().await };
             // Over and over: what was about to be started when the part was told is seen a moment later.
             loop {
-                for process in descendants(&[pid], HashSet::new) {
-                    if process.is_executor() && asked.insert(process) {
+                for process in children(pid) {
+                    if asked.insert(process) {
                         process.signal(Signal::TERM);
                     }
                 }

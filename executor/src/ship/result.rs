@@ -5,7 +5,7 @@ use super::hash::{Hash, sha256};
 use super::put::{Content, Store, open};
 use bytes::Bytes;
 use roadstead_domain::attempt::protocol::{Limits, Object, ResultReport, Upload};
-use roadstead_domain::json::{self, Unacceptable};
+use roadstead_domain::json;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::fs::File;
@@ -70,17 +70,13 @@ pub async fn ship(store: &Store, document: &Document, limits: &Limits) -> Result
     let upload = Upload { object: Object::Result, size_bytes: *size_bytes, sha256: Some(sha256.clone()), whole: false };
     store.put_object(&upload, content).await?;
     let inline = match content {
-        Content::Memory(bytes) if *size_bytes <= u64::from(limits.inline_result_bytes) && !is_too_deep(bytes) => {
+        // A client that gives up on deep JSON could not even read the state of an execution that shows such a result.
+        Content::Memory(bytes) if *size_bytes <= u64::from(limits.inline_result_bytes) && !json::is_too_deep(bytes) => {
             Some(serde_json::from_slice::<Box<RawValue>>(bytes).map_err(|error| not_json(&error))?)
         }
         Content::Memory(_) | Content::File { .. } => None,
     };
     Ok(ResultReport { size_bytes: *size_bytes, inline })
-}
-
-/// A client that gives up on deep JSON could not even read the state of an execution that shows such a result.
-fn is_too_deep(document: &[u8]) -> bool {
-    matches!(json::scan(document), Err(Unacceptable::TooDeep { .. }))
 }
 
 fn invalid(error: &io::Error) -> ResultError {

@@ -88,6 +88,11 @@ fn a_large_result_is_uploaded_and_does_not_travel_in_the_report() {
     let result = scenario.run().result.unwrap();
     assert_eq!((result.size_bytes, result.inline.is_none()), (600_002, true));
     assert_eq!(scenario.peer.state().objects["result.json"].len(), 600_002);
+
+    let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+    let scenario = Scenario::new(&sh("a", &format!("echo '{deep}' > $ROADSTEAD_RESULT"), ""), |_| {});
+    let result = scenario.run().result.unwrap();
+    assert_eq!((result.size_bytes, result.inline.is_none()), (131, true));
 }
 
 #[test]

@@ -16,6 +16,22 @@ pub enum Unacceptable {
     NulCharacter { offset: usize },
 }
 
+/// Whether arrays and objects of a JSON text are nested deeper than [`MAX_DEPTH`], whatever else may be said of it.
+pub fn is_too_deep(text: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    text.iter().any(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > MAX_DEPTH
+    })
+}
+
 /// An incremental scanner; feed it a document in pieces of any size.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
@@ -98,6 +114,14 @@ mod tests {
         let too_deep = "[".repeat(10_000);
         assert_eq!(scan(too_deep.as_bytes()), Err(Unacceptable::TooDeep { offset: MAX_DEPTH }));
         assert_eq!(scan(format!("\"{too_deep}\"").as_bytes()), Ok(()), "brackets in a string don't nest");
+    }
+
+    #[test]
+    fn depth_is_seen_whatever_else_is_in_a_text() {
+        let nested = |depth: usize| format!(r#"["\u0000", "a\"[[", {}1{}]"#, "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_too_deep(nested(MAX_DEPTH - 1).as_bytes()));
+        assert!(is_too_deep(nested(MAX_DEPTH).as_bytes()));
+        assert!(!is_too_deep(format!("[{}1]", "[],".repeat(1_000)).as_bytes()));
     }
 
     #[test]

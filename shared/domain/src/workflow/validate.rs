@@ -171,7 +171,8 @@ fn step(value: Value, at: &str, errors: &mut Errors) -> Option<Step> {
         let (at, errors) = fields.nested("files");
         errors.push(pointer(&at, &path), "must be a relative path without `..`, empty parts or control characters");
     }
-    for path in files.keys() {
+    // Of a path that is refused already, and may be as long as the whole definition, nothing more is asked.
+    for path in files.keys().filter(|path| is_relative_path(path)) {
         let folder = path.match_indices('/').map(|(end, _)| &path[..end]).find(|folder| files.contains_key(*folder));
         if let Some(folder) = folder {
             let (at, errors) = fields.nested("files");
@@ -270,6 +271,9 @@ mod tests {
         let files = json!({"a": "1", "a/b/c": "2", "ab/c": "3", "d/e": "4", "d/e/f": "5"});
         let step = json!({"steps": [{"id": "a", "command": ["true"], "files": files}]});
         assert_eq!(pointers(step), ["/steps/0/files/a~1b~1c", "/steps/0/files/d~1e~1f"]);
+        // Each prefix of which would be looked for.
+        let endless = json!({ "a/".repeat(MAX_DEFINITION_BYTES / 4): "1" });
+        assert_eq!(pointers(json!({"steps": [{"id": "a", "command": ["true"], "files": endless}]})).len(), 1);
     }
 
     #[test]
