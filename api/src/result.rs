@@ -41,8 +41,12 @@ pub async fn result(
     let mut response = HttpResponse::Ok();
     response.content_type("application/json").insert_header(("X-Content-Type-Options", "nosniff"));
     let Some(size_bytes) = execution.result_bytes else {
-        let ended = if execution.state == State::Cancelled { "was cancelled" } else { "ended" };
-        return Err(none(format!("the execution {ended} ({}) and left no result", execution.state)));
+        let ended = match execution.state {
+            State::Cancelled => "was cancelled",
+            State::TimedOut => "timed out",
+            state => state.as_str(),
+        };
+        return Err(none(format!("the execution {ended} and left no result")));
     };
     // The row's copy went through JSON, which drops white space around a document: then the object alone has all bytes.
     if let Some(document) = execution.result.filter(|document| document.len() as u64 == size_bytes.unsigned_abs()) {

@@ -73,3 +73,20 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_yaml_can_not_hold_is_not_called_something_else() {
+        let output =
+            Output { format: Format::Yaml, stream: Stream::Stderr, is_terminal: false, palette: Palette::none() };
+        for result in ["1e999", r#""\ud800""#, r#"{"a":1,"a":2}"#, &format!("{}{}", "[".repeat(200), "]".repeat(200))] {
+            let failure = output.yaml(format!(r#"{{"result":{result}}}"#).as_bytes()).unwrap_err();
+            assert!(failure.to_string().starts_with("this can't be shown as YAML"), "{failure}");
+            assert_eq!(failure.exit_status(), 2);
+        }
+        assert!(output.yaml(b"<html>").unwrap_err().to_string().starts_with("the API's answer is not JSON"));
+    }
+}

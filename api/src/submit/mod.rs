@@ -270,3 +270,27 @@ pub fn traceparent(request: &HttpRequest) -> Option<String> {
 fn undecided() -> Problem {
     Problem::internal("a submission was neither decoded nor refused")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn a_traceparent_is_kept_as_it_came_or_not_at_all() {
+        let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let (no_trace, no_parent) = ("0".repeat(32), "0".repeat(16));
+        for (text, kept) in [
+            (format!("00-{trace}-{parent}-01"), true),
+            (format!("01-{trace}-{parent}-01-more"), true),
+            (format!("00-{trace}-{parent}-01-more"), false),
+            (format!("ff-{trace}-{parent}-01"), false),
+            (format!("00-{no_trace}-{parent}-01"), false),
+            (format!("00-{trace}-{no_parent}-01"), false),
+            (format!("01-{trace}-{parent}-01-{}", "x".repeat(100)), false),
+        ] {
+            let request = TestRequest::post().insert_header(("traceparent", text.as_str())).to_http_request();
+            assert_eq!(traceparent(&request), kept.then(|| text.clone()), "{text}");
+        }
+    }
+}

@@ -16,22 +16,6 @@ pub enum Unacceptable {
     NulCharacter { offset: usize },
 }
 
-/// Whether arrays and objects of a JSON text are nested deeper than [`MAX_DEPTH`], whatever else may be said of it.
-pub fn is_too_deep(text: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
-    text.iter().any(|byte| {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth > MAX_DEPTH
-    })
-}
-
 /// An incremental scanner; feed it a document in pieces of any size.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
@@ -102,6 +86,22 @@ impl Scanner {
 /// Scans a whole document.
 pub fn scan(text: &[u8]) -> Result<(), Unacceptable> {
     Scanner::default().feed(text)
+}
+
+/// Whether arrays and objects of a JSON text are nested deeper than [`MAX_DEPTH`], whatever else may be said of it.
+pub fn is_too_deep(text: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    text.iter().any(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > MAX_DEPTH
+    })
 }
 
 #[cfg(test)]
