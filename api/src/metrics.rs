@@ -1,10 +1,11 @@
 //! What `/metrics` says: the counters of this process, and gauges of the whole system.
 //!
-//! The gauges are counted when somebody scrapes, every few seconds at most; without a scraper no query is made. While PostgreSQL is away they are NaN, because
-//! an old number would look like a current one.
+//! The gauges are counted when somebody scrapes, every few seconds at most; without a scraper no query is made. While PostgreSQL is away or does not answer they
+//! are NaN, because an old number would look like a current one; what this process has counted itself is told all the same.
 
 use crate::problem::Problem;
 use crate::state::App;
+use actix_web::web;
 use metrics::gauge;
 use moka::future::Cache;
 use roadstead_backend::store::capacity::depths;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 /// Scrapers come every few seconds, and several of them may.
 const BELIEF: Duration = Duration::from_secs(5);
+
+/// For counting: Prometheus gives a scrape up after 10 s by default.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// When the gauges were last counted.
 #[derive(Clone, Debug)]
@@ -26,18 +30,24 @@ impl Default for GaugeCache {
 }
 
 /// The text of a scrape; `None` where metrics are switched off.
-pub async fn render(app: &App) -> Option<String> {
+pub async fn render(app: &web::Data<App>) -> Option<String> {
     let handle = app.metrics.as_ref()?;
     app.gauges.0.get_with((), refresh(app)).await;
     Some(handle.render())
 }
 
-async fn refresh(app: &App) {
+async fn refresh(app: &web::Data<App>) {
     gauge!(names::MAX_CONCURRENT_JOBS).set(f64::from(app.config.executions.max_concurrent_jobs));
     let (connections, idle) = app.database.connections();
     gauge!(names::POOL_CONNECTIONS, "pool" => "postgres").set(f64::from(connections));
     gauge!(names::POOL_IDLE_CONNECTIONS, "pool" => "postgres").set(f64::from(idle));
-    let system = system(app).await.unwrap_or_else(|_| System::unknown());
+    // In a task of its own: a connection whose answer nobody waits for any more must not be lent to others before it came.
+    let app = app.clone();
+    let counting = actix_web::rt::spawn(async move { system(&app).await });
+    let system = match tokio::time::timeout(PATIENCE, counting).await {
+        Ok(Ok(Ok(system))) => system,
+        _ => System::unknown(),
+    };
     for (priority, depth) in Priority::ALL.iter().zip(system.depths) {
         gauge!(names::QUEUE_DEPTH, "priority" => priority.as_str()).set(depth);
     }

@@ -1,8 +1,10 @@
-//! The controls: PostgreSQL alone, on the same server, in the same run. A checkpoint goes before each and after it, so that what is compared with it
-//! does not write what the control left.
+//! The controls: what the machine does without Roadstead, in the same run. PostgreSQL's are on the same server, a checkpoint before each and after it,
+//! so that what is compared with it does not write what the control left.
 
+use crate::cpu;
+use crate::rounds::{Round, Work};
 use crate::stack::Stack;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
@@ -82,4 +84,27 @@ pub async fn unnest_inserts(stack: &Stack, span: Duration) -> anyhow::Result<f64
     let rate = rows as f64 / begin.elapsed().as_secs_f64();
     setup.batch_execute("DROP TABLE bench_executions; CHECKPOINT").await?;
     Ok(rate)
+}
+
+/// The two processes without which no execution is run, an executor and its step, as bare as they can be: `true` and `true` again, by as many shells as
+/// there are cores. An operation is such a pair; its CPU time has the shell's part of starting it.
+pub async fn spawns_in_pairs() -> anyhow::Result<Round> {
+    const PAIRS: usize = 500;
+    let script = format!("pairs={PAIRS}; while [ $pairs -gt 0 ]; do /bin/true; /bin/true; pairs=$((pairs - 1)); done");
+    let shells = std::thread::available_parallelism()?.get();
+    let (before, begun) = (cpu::reaped_seconds(), Instant::now());
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..shells {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        running.spawn(async move { shell.status().await });
+    }
+    while let Some(joined) = running.join_next().await {
+        if !joined??.success() {
+            bail!("a shell that starts `true` failed");
+        }
+    }
+    let Work { operations, per_second } = Work::since(begun, (shells * PAIRS) as f64);
+    let micros = (cpu::reaped_seconds() - before) * 1e6 / operations;
+    Ok(Round { per_second, micros: vec![("spawns", micros)] })
 }

@@ -8,15 +8,18 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 struct Stat {
     parent: u32,
-    /// Own time and that of reaped children, in ticks.
-    ticks: u64,
+    own_ticks: u64,
+    /// Of the children that were waited for, and theirs.
+    reaped_ticks: u64,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-    let ticks = fields.get(11..15)?.iter().filter_map(|f| f.parse::<u64>().ok()).sum();
-    Some(Stat { parent: fields.get(1)?.parse().ok()?, ticks })
+    let ticks = |first: usize| -> Option<u64> {
+        fields.get(first..first + 2)?.iter().map(|field| field.parse::<u64>().ok()).sum()
+    };
+    Some(Stat { parent: fields.get(1)?.parse().ok()?, own_ticks: ticks(11)?, reaped_ticks: ticks(13)? })
 }
 
 /// Seconds of CPU that each root and what descends from it has used up to now.
@@ -44,10 +47,19 @@ pub fn seconds(roots: &[(&'static str, u32)]) -> Vec<(&'static str, f64)> {
     roots
         .iter()
         .map(|&(name, root)| {
-            let ticks: u64 = all.iter().filter(|(pid, _)| belongs(**pid, root)).map(|(_, stat)| stat.ticks).sum();
+            let ticks: u64 = all
+                .iter()
+                .filter(|(pid, _)| belongs(**pid, root))
+                .map(|(_, stat)| stat.own_ticks + stat.reaped_ticks)
+                .sum();
             (name, ticks as f64 / TICKS_PER_SECOND)
         })
         .collect()
+}
+
+/// Seconds of CPU that this process's children took, and theirs, of those that were waited for.
+pub fn reaped_seconds() -> f64 {
+    stat(std::process::id()).map_or(0.0, |stat| stat.reaped_ticks as f64 / TICKS_PER_SECOND)
 }
 
 /// Microseconds of CPU per operation between two readings, by process.

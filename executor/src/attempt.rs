@@ -53,7 +53,7 @@ pub async fn attempt(bootstrap: Bootstrap, environment: Environment) -> Exit {
         }
         Err(error) => {
             let message = format!("the workspace can't be made: {error}");
-            attempt.report(&heart, Conclusion::failed(Reason::WORKSPACE_FAILED, message, true)).await
+            attempt.report(&heart, Conclusion::failed(Reason::WORKSPACE_FAILED, message, true), attempt.patience).await
         }
     }
 }
@@ -142,7 +142,7 @@ impl Attempt {
                 log.finish();
                 match self.flush(&mut shipper, patience).await {
                     Err(Superseded) => Exit::Superseded,
-                    Ok(complete) => self.report(heart, with_log(conclusion, complete)).await,
+                    Ok(complete) => self.report(heart, with_log(conclusion, complete), patience).await,
                 }
             }
             Err(exit) => exit,
@@ -154,7 +154,7 @@ impl Attempt {
         exit
     }
 
-    /// The steps and what they left; with it, how long the log's end is waited for.
+    /// The steps and what they left; with it, how long the log's end, and then whoever is to be told of the attempt's, are waited for.
     async fn run(&self, stage: &Arc<Stage>) -> (Result<Conclusion, Exit>, Duration) {
         let hold = Hold {
             workspace: &stage.around.workspace,
@@ -209,7 +209,7 @@ impl Attempt {
         }
     }
 
-    async fn report(&self, heart: &JoinHandle<()>, conclusion: Conclusion) -> Exit {
+    async fn report(&self, heart: &JoinHandle<()>, conclusion: Conclusion, patience: Duration) -> Exit {
         heart.abort();
         let (steps, segments) = self.report.last();
         let Conclusion { outcome, result, artifacts } = conclusion;
@@ -218,7 +218,7 @@ impl Attempt {
             _ => Exit::Reported,
         };
         let document = Finish { outcome, steps, result, artifacts, segments };
-        match finish(&self.api, &self.store, &self.grant.outcome_url, &document, self.grace).await {
+        match finish(&self.api, &self.store, &self.grant.outcome_url, &document, self.grace, patience).await {
             Told::Api | Told::Outcome => reported,
             Told::Gone => Exit::Superseded,
             Told::Nobody => Exit::Unreported,

@@ -24,8 +24,15 @@ pub enum Told {
     Nobody,
 }
 
-/// Tries the API for `grace`, writing `outcome.json` on the way when the API stays silent.
-pub async fn finish(api: &Api, store: &Store, outcome_url: &str, finish: &Finish, grace: Duration) -> Told {
+/// Tries the API for `grace`, writing `outcome.json` on the way when the API stays silent. While neither can be told, `patience` is what there is to wait.
+pub async fn finish(
+    api: &Api,
+    store: &Store,
+    outcome_url: &str,
+    finish: &Finish,
+    grace: Duration,
+    patience: Duration,
+) -> Told {
     let began = clock::now();
     let timeout = REQUEST_TIMEOUT.min((grace / 3).max(Duration::from_secs(1)));
     let mut waits = waits(Duration::MAX).build();
@@ -39,16 +46,17 @@ pub async fn finish(api: &Api, store: &Store, outcome_url: &str, finish: &Finish
             Err(ApiError::Unavailable { .. }) => false,
         };
         tries += 1;
-        let over = refused || clock::now().duration_since(began) >= grace;
-        if over || tries >= TRIES_BEFORE_OUTCOME || clock::now().duration_since(began) >= grace / 3 {
+        let is_graceless = refused || clock::now().duration_since(began) >= grace;
+        if is_graceless || tries >= TRIES_BEFORE_OUTCOME || clock::now().duration_since(began) >= grace / 3 {
             outcome.write().await;
         }
-        if over {
+        let until = began + if outcome.written { grace } else { patience.max(grace) };
+        if refused || clock::now() >= until {
             return if outcome.written { Told::Outcome } else { Told::Nobody };
         }
         let wait = waits.next().unwrap_or_default();
-        // The last try begins when the grace is used up.
-        tokio::time::sleep_until((clock::now() + wait).min(began + grace)).await;
+        // The last try begins when the time is used up.
+        tokio::time::sleep_until((clock::now() + wait).min(until)).await;
     }
 }
 

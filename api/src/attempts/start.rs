@@ -79,8 +79,10 @@ async fn answer(app: &App, attempt: AttemptId, granted: &Granted) -> Result<Http
     let definition = definition(app, granted).await?;
     let executions = &app.config.executions;
     let timeout_seconds = granted.timeout_seconds.unsigned_abs();
+    let lease_seconds = granted.lease_seconds.unsigned_abs();
     // Long enough for the last retry of an attempt that uses all of its time.
-    let until_the_end = Duration::from_secs(timeout_seconds.into()) + executions.attempt_lease + executions.kill_grace;
+    let until_the_end =
+        Duration::from_secs(u64::from(timeout_seconds) + u64::from(lease_seconds)) + executions.kill_grace;
     let outcome = layout::outcome(&granted.tenant, attempt);
     let grant = Grant {
         workflow: &definition,
@@ -97,7 +99,7 @@ async fn answer(app: &App, attempt: AttemptId, granted: &Granted) -> Result<Http
             },
         },
         timeout_seconds,
-        lease_seconds: executions.attempt_lease.as_secs() as u32,
+        lease_seconds,
         heartbeat_seconds: HEARTBEAT_SECONDS,
         grace_seconds: executions.kill_grace.as_secs() as u32,
         outcome_url: app.objects.presign_put_unsized(&outcome, until_the_end).await.map_err(unsigned)?,

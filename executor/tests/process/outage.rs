@@ -71,10 +71,23 @@ fn a_lost_reply_of_finish_is_asked_for_again() {
 
 #[test]
 fn when_nobody_can_be_told_the_exit_status_says_so() {
-    let scenario = Scenario::new("- {id: a, command: ['true']}", |grant| grant.grace_seconds = 1);
+    let scenario = Scenario::new("- {id: a, command: ['true']}", |grant| {
+        grant.grace_seconds = 1;
+        grant.lease_seconds = 2;
+    });
     scenario.peer.fault("finish", 1_000_000, Fault::Lose);
     scenario.peer.fault("outcome", 1_000_000, Fault::Answer(403));
     scenario.start().ends_with(7);
+}
+
+#[test]
+fn while_nobody_can_be_told_the_api_is_asked_as_long_as_the_lease_lasts() {
+    let scenario = Scenario::new("- {id: a, command: ['true']}", |grant| grant.grace_seconds = 0);
+    // More tries than a grace of none is for; its signature has run out.
+    scenario.peer.fault("finish", 4, Fault::Lose);
+    scenario.peer.fault("outcome", 1_000_000, Fault::Answer(403));
+    assert_eq!(scenario.run().outcome.status, Status::Succeeded);
+    assert!(scenario.outcome_file().is_none());
 }
 
 #[test]

@@ -30,6 +30,19 @@ JOB_TIMEOUT: JOB_TIMEOUT_SECONDS
 {{- toYaml $given -}}
 {{- end -}}
 
+{{/* A variable's duration in whole seconds, as in `1h30m` or `90`. */}}
+{{- define "roadstead.seconds" -}}
+{{- $seconds := 0 -}}
+{{- range regexFindAll "[0-9]+ *[a-z]*" . -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- if ne $unit "ms" -}}
+{{- $length := get (dict "m" 60 "h" 3600 "d" 86400 "w" 604800) (trunc 1 $unit) | default 1 -}}
+{{- $seconds = add $seconds (mul (regexFind "[0-9]+" .) $length) -}}
+{{- end -}}
+{{- end -}}
+{{- $seconds -}}
+{{- end -}}
+
 {{/* Every variable that is no secret, for the api and the worker alike. */}}
 {{- define "roadstead.variables" -}}
 {{- $given := include "roadstead.given" . | fromYaml -}}

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod config;
 pub mod dispatch;
 pub mod objects;
+mod outage;
 pub mod secrets;
 pub mod store;
 pub mod telemetry;

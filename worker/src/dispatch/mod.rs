@@ -265,7 +265,12 @@ impl Dispatcher {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.worker.freed.called() => {}
-            () = self.listener.rung() => {}
+            () = self.listener.rung() => {
+                if !self.worker.launcher.is_ready() {
+                    // For one who can launch.
+                    let _ = self.worker.dispatch.ring_workers().await;
+                }
+            }
             Some(entries) = self.reclaimed.recv() => self.hand.add(entries),
             () = tokio::time::sleep(at_most) => {}
         }

@@ -13,6 +13,7 @@ mod relay;
 mod retain;
 pub mod settle;
 mod tick;
+mod unseen;
 
 use crate::clock;
 use crate::launch::Reach;
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use unseen::Unseen;
 
 /// With Redis or PostgreSQL away, whether it is back is asked this often.
 const AWAY: Duration = Duration::from_secs(1);
@@ -54,6 +56,7 @@ pub struct Supervisor {
     bustle: Bustle,
     relay: Relay,
     reconciliation: Reconciliation,
+    unseen: Unseen,
     due: Due,
     store_complaint: Complaint,
     /// When PostgreSQL was last away.
@@ -74,7 +77,6 @@ struct Due {
     eviction: Every,
     entries: Every,
     reconciliation: Every,
-    look: Every,
     retention: Every,
     /// While the launcher is not ready.
     yielding: Every,
@@ -89,7 +91,6 @@ impl Supervisor {
             eviction: Every::new(Duration::from_secs(24 * 3600)),
             entries: Every::new(Duration::from_secs(15)),
             reconciliation: Every::new(worker.settings.reconcile_interval),
-            look: Every::new(worker.settings.reconcile_interval),
             retention: Every::new(Duration::from_secs(600)),
             yielding: Every::new(BETWEEN_YIELDS),
         };
@@ -103,6 +104,7 @@ impl Supervisor {
             bustle: Bustle::default(),
             relay: Relay::default(),
             reconciliation: Reconciliation::default(),
+            unseen: Unseen::default(),
             due,
             store_complaint: Complaint::about("supervising"),
             last_outage: None,
@@ -144,11 +146,13 @@ impl Supervisor {
         // A launch from here on is news again.
         self.live.mark_unchanged();
         let mut connection = worker.database.get().await?;
+        let began = clock::now();
         let before = outlook(&mut connection).await?;
         let bustling = self.bustle.observe(before.busy, clock::now());
         let something_due = next_in(&before).is_some_and(|next| next.is_zero());
         if !bustling && !something_due && !self.due.retention.is_due(clock::now()) {
             self.lease.give_back(&worker, &mut connection).await?;
+            histogram!(RECONCILE_SECONDS).record(began.elapsed());
             return Ok(rest(Role::Idle, next_in(&before), interval));
         }
         if !worker.launcher.is_ready() && self.lease.is_held() && self.due.yielding.take(clock::now()) {
@@ -165,10 +169,8 @@ impl Supervisor {
             }
             return Ok(rest(Role::Bystander, None, interval));
         }
-        let began = clock::now();
-        let result = self.work(&mut connection).await;
+        self.work(&mut connection).await?;
         histogram!(RECONCILE_SECONDS).record(began.elapsed());
-        result?;
         let after = outlook(&mut connection).await?;
         if self.bustle.observe(after.busy, clock::now()) {
             return Ok(rest(Role::Busy, next_in(&after), interval));
@@ -190,9 +192,7 @@ impl Supervisor {
                 reclaim::launch_abandoned(&worker, connection).await?;
             }
         }
-        if self.due.look.take(clock::now()) {
-            settle::settle_unseen(&worker, connection).await?;
-        }
+        self.unseen.turn(&worker, connection).await?;
         if self.due.retention.is_due(clock::now()) && self.retention.as_ref().is_none_or(JoinHandle::is_finished) {
             self.due.retention.take(clock::now());
             let worker = Arc::clone(&worker);

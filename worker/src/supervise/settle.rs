@@ -11,7 +11,7 @@ use metrics::counter;
 use roadstead_backend::objects::{ObjectsError, Store, layout};
 use roadstead_backend::store::claim;
 use roadstead_backend::store::explain::explain;
-use roadstead_backend::store::overdue::{self, Berthed, Late, Overdue};
+use roadstead_backend::store::overdue::{self, Late, Overdue};
 use roadstead_backend::store::settle::{Observer, Witness, live, settle_one};
 use roadstead_backend::store::{Connection, StoreResult};
 use roadstead_backend::telemetry::metrics::{EXECUTIONS_FINISHED_TOTAL, LAUNCH_FAILURES_TOTAL};
@@ -20,7 +20,6 @@ use roadstead_domain::attempt::protocol::Finish;
 use roadstead_domain::execution::{Reason, State};
 use roadstead_domain::ids::AttemptId;
 use slog::{error, info, warn};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +28,6 @@ const MAX_OUTCOME_BYTES: u64 = 16 << 20;
 /// How long an object store that can't be reached is asked for an outcome; then the attempt counts as lost.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(120);
 const MAX_OVERDUE: i64 = 256;
-/// PostgreSQL's word for when a Job was launched comes from a clock of its own, and a moment after the Job was created.
-const LOOK_MARGIN: Duration = Duration::from_secs(2);
 
 /// Settles one attempt that this worker saw end. Tries until it is done: nothing of the attempt is alive, and only the lease's end would
 /// tell anybody else.
@@ -143,29 +140,6 @@ fn end(worker: &Worker, attempt: AttemptId, cause: StopCause) {
     }
 }
 
-/// Settles attempts of a cluster that should be there and are not: somebody deleted their Jobs, or they ended while no worker was looking.
-pub async fn settle_unseen(worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
-    let Some(looked_at) = worker.launcher.looked_at() else { return Ok(()) };
-    let held: HashSet<AttemptId> = worker.launcher.held().into_iter().collect();
-    let berthed = overdue::berthed(connection, looked_at.elapsed() + LOOK_MARGIN).await?;
-    for Berthed { tenant, attempt } in berthed.into_iter().filter(|berthed| !held.contains(&berthed.attempt)) {
-        if !worker.judged.begin(attempt) {
-            continue;
-        }
-        let reason = Reason::new(Reason::JOB_DELETED, "its Job is gone, and nobody saw how it ended");
-        let worker = Arc::clone(worker);
-        worker.clone().settling.spawn(async move {
-            settle(
-                Arc::clone(&worker),
-                Ended { tenant, attempt, end: End::Lost(reason), because: None, stage: Stage::Gone },
-            )
-            .await;
-            worker.judged.end(attempt);
-        });
-    }
-    Ok(())
-}
-
 /// The supervisor's part: settles, in the background, what is past a deadline and whose worker is gone, or had its time to end it. The supervisor does
 /// not wait: an object store that does not answer would hold up everything else.
 pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
@@ -190,8 +164,8 @@ pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -
 async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let (attempt, why, log) = (late.attempt, late.why, worker.log_of(&late.tenant, late.attempt));
     let is_cluster = worker.launcher.reach() == Reach::Cluster;
-    if is_cluster && worker.launcher.looked_at().is_none() {
-        // Whoever has not seen the cluster yet does not know what keeps it. It is found again.
+    if is_cluster && (worker.launcher.looked_at().is_none() || why != Overdue::Start && !worker.launcher.is_ready()) {
+        // Whoever does not see the cluster knows neither what keeps it nor what is left of it. It is found again.
         return Ok(());
     }
     if let Some(begun) = has_time_left(worker, late) {

@@ -253,6 +253,8 @@ pub struct Pretended {
     pub refusing: AtomicBool,
     /// Why nothing can be launched now.
     pub putting_off: Mutex<Option<Reason>>,
+    /// When it last looked at everything.
+    pub looked_at: Mutex<Option<Instant>>,
     /// How long ago any attempt could begin to start.
     pub begun: Mutex<Option<Duration>>,
     ends: mpsc::UnboundedSender<Ended>,
@@ -269,6 +271,7 @@ impl Pretended {
             most_live: AtomicUsize::default(),
             refusing: AtomicBool::default(),
             putting_off: Mutex::default(),
+            looked_at: Mutex::default(),
             begun: Mutex::default(),
             ends,
             untold: tokio::sync::Mutex::new(untold),
@@ -287,9 +290,14 @@ impl Pretended {
         self.orders.borrow().clone()
     }
 
-    pub fn end(&self, attempt: AttemptId, end: End) {
+    /// It goes, and nobody sees it.
+    pub fn vanish(&self, attempt: AttemptId) {
         self.held.lock().unwrap().retain(|order| order.attempt != attempt);
         self.live.send_modify(|live| *live -= 1);
+    }
+
+    pub fn end(&self, attempt: AttemptId, end: End) {
+        self.vanish(attempt);
         self.ends.send(Ended { tenant: "t".to_owned(), attempt, end, because: None, stage: Stage::Gone }).unwrap();
     }
 }
@@ -350,6 +358,10 @@ impl Launcher for Pretended {
 
     fn begun(&self, _attempt: AttemptId) -> Option<Duration> {
         *self.begun.lock().unwrap()
+    }
+
+    fn looked_at(&self) -> Option<Instant> {
+        *self.looked_at.lock().unwrap()
     }
 
     fn held(&self) -> Vec<AttemptId> {

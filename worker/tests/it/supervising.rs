@@ -124,6 +124,33 @@ async fn an_attempt_that_is_lost_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_a_later_look_does_not_find_was_lost_unseen() {
+    let world = World::new().await;
+    let running = world.start("one", settings(1));
+    let (ids, launcher) = (world.submit(vec![execution(), execution()]).await, &running.launcher);
+    let first = launcher.launched(1).await.remove(0).attempt;
+    while overdue::berthed(&mut *world.connection().await).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    launcher.vanish(first);
+    // Each a later one, until the supervisor has seen two.
+    let looking = async {
+        loop {
+            *launcher.looked_at.lock().unwrap() = Some(tokio::time::Instant::now());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let second = tokio::select! {
+        () = looking => unreachable!(),
+        orders = launcher.launched(2) => orders[1].attempt,
+    };
+    assert_eq!((first.execution_id, second.execution_id), (ids[0], ids[1]), "the berth is free");
+    let lost = world.wait_for_state(ids[0], State::Scheduled).await;
+    assert_eq!(lost.reason.unwrap().code, "job_deleted");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_reported_to_the_object_store_alone_has_ended_as_it_says() {
     let world = World::new().await;
     let running = world.start("one", settings(4));

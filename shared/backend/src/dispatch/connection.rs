@@ -3,23 +3,27 @@
 //! bb8-redis takes every connection for a good one unless each checkout is a PING. Here a connection whose command failed for a
 //! reason of the wire says so itself, and is thrown away.
 
+use crate::outage::Outage;
 use bb8_redis::RedisConnectionManager;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
+use std::fmt::Display;
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 #[derive(Clone, Debug)]
 pub(super) struct Manager {
     redis: RedisConnectionManager,
     runtime: Handle,
+    outage: Arc<Outage>,
 }
 
 impl Manager {
     /// The connections live on the runtime that this is called on, whoever is the first to use them: that of an HTTP worker ends before what is on its way
     /// to Redis has arrived.
-    pub(super) fn new(client: &redis::Client) -> RedisResult<Self> {
+    pub(super) fn new(client: &redis::Client, outage: Arc<Outage>) -> RedisResult<Self> {
         let redis = RedisConnectionManager::new(client.get_connection_info().clone())?;
-        Ok(Self { redis, runtime: Handle::current() })
+        Ok(Self { redis, runtime: Handle::current(), outage })
     }
 }
 
@@ -53,8 +57,9 @@ impl bb8::ManageConnection for Manager {
     async fn connect(&self) -> Result<Connection, RedisError> {
         let redis = self.redis.clone();
         let connected = self.runtime.spawn(async move { bb8::ManageConnection::connect(&redis).await });
-        let inner = connected.await.map_err(std::io::Error::other)??;
-        Ok(Connection { inner, broken: false })
+        let connected = connected.await.map_err(std::io::Error::other)?;
+        self.outage.note(connected.as_ref().err().map(|error| error as &dyn Display));
+        Ok(Connection { inner: connected?, broken: false })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), RedisError> {

@@ -13,12 +13,15 @@ pub use bell::{Bell, Rung};
 pub use epoch::Health;
 
 use crate::config::{RedisConfig, extra_roots_file};
+use crate::outage::Outage;
+use bb8::PooledConnection;
 use connection::Manager;
 use keys::Keys;
 use redis::{FromRedisValue, RedisError, Script, TlsCertificates};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most entries that a stream holds; what comes after them waits in PostgreSQL.
@@ -78,9 +81,10 @@ pub struct Taken {
 #[derive(Clone)]
 pub struct Dispatch {
     pool: bb8::Pool<Manager>,
+    outage: Arc<Outage>,
     client: redis::Client,
     keys: Keys,
-    scripts: std::sync::Arc<Scripts>,
+    scripts: Arc<Scripts>,
 }
 
 struct Scripts {
@@ -95,10 +99,14 @@ struct Scripts {
     share: Script,
 }
 
-/// With what all have in common before it.
+/// With what all have in common before it. Only what appends may be refused for want of memory: a Redis that is full would otherwise refuse what empties it
+/// (Redis documentation, "Redis Lua API reference", script flags).
 macro_rules! script {
     ($name:literal) => {
-        Script::new(concat!(include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))))
+        script!("#!lua flags=allow-oom\n", $name)
+    };
+    ($flags:literal, $name:literal) => {
+        Script::new(concat!($flags, include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))))
     };
 }
 
@@ -117,13 +125,14 @@ impl Dispatch {
     /// Makes the pool without connecting: Redis may come later. Within the runtime that its connections are to live on.
     pub fn new(config: &RedisConfig) -> Result<Self, DispatchError> {
         let client = client(config.url.expose())?;
+        let outage = Arc::new(Outage::default());
         let pool = bb8::Pool::builder()
             .max_size(4)
             .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(1))
-            .build_unchecked(Manager::new(&client)?);
+            .build_unchecked(Manager::new(&client, Arc::clone(&outage))?);
         let scripts = Scripts {
-            enqueue: script!("enqueue"),
+            enqueue: script!("", "enqueue"),
             take: script!("take"),
             done: script!("done"),
             reclaim: script!("reclaim"),
@@ -133,7 +142,11 @@ impl Dispatch {
             ring: script!("ring"),
             share: script!("share"),
         };
-        Ok(Self { pool, client, keys: Keys::new(&config.prefix), scripts: scripts.into() })
+        Ok(Self { pool, outage, client, keys: Keys::new(&config.prefix), scripts: scripts.into() })
+    }
+
+    async fn connection(&self) -> Result<PooledConnection<'_, Manager>, DispatchError> {
+        self.pool.get().await.map_err(|_| DispatchError::Unavailable(self.outage.why()))
     }
 
     async fn run<T: FromRedisValue>(
@@ -141,7 +154,7 @@ impl Dispatch {
         script: &Script,
         build: impl FnOnce(&mut redis::ScriptInvocation<'_>) + Send,
     ) -> Result<T, DispatchError> {
-        let mut connection = self.pool.get().await.map_err(|error| DispatchError::Unavailable(error.to_string()))?;
+        let mut connection = self.connection().await?;
         let mut invocation = script.prepare_invoke();
         invocation.arg(self.keys.prefix());
         build(&mut invocation);
@@ -275,7 +288,7 @@ impl Dispatch {
     }
 
     async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, DispatchError> {
-        let mut connection = self.pool.get().await.map_err(|error| DispatchError::Unavailable(error.to_string()))?;
+        let mut connection = self.connection().await?;
         let answer = command.query_async(connection.inner()).await;
         connection.note(&answer);
         Ok(answer?)

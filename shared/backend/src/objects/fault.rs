@@ -95,11 +95,30 @@ impl Fault {
             );
         let (again, error) = if passing {
             (Again::Ambiguous, ObjectsError::Unavailable(text))
+        } else if is_about_the_keys(&word.code) {
+            (Again::Pointless, ObjectsError::Unavailable(text))
         } else {
             (Again::Pointless, ObjectsError::Refused(text))
         };
         Self { error, status: Some(status), code: word.code, again }
     }
+}
+
+/// Whether the server does not know us for whom we are: the keys were changed or have expired, or a clock is wrong. It says nothing about what was asked
+/// for, and is no server's last word: somebody will see to it. (Amazon S3 API Reference, "List of error codes".)
+fn is_about_the_keys(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "InvalidAccessKeyId"
+            | "InvalidSecurity"
+            | "InvalidToken"
+            | "NotSignedUp"
+            | "RequestExpired"
+            | "RequestTimeTooSkewed"
+            | "SignatureDoesNotMatch"
+            | "TokenRefreshRequired"
+    )
 }
 
 /// S3's error document.
@@ -191,6 +210,8 @@ mod tests {
             matches!(denied.error, ObjectsError::Refused(ref text) if text.contains("403, AccessDenied, No.")),
             "{denied:?}"
         );
+        let rotated = Fault::from_answer(403, "<Error><Code>InvalidAccessKeyId</Code></Error>");
+        assert!(matches!(rotated.error, ObjectsError::Unavailable(ref text) if text.contains("InvalidAccessKeyId")));
         let late = Fault::from_answer(200, "<Error><Code>InternalError</Code></Error>");
         assert!(matches!(late.error, ObjectsError::Unavailable(_)));
         let html = Fault::from_answer(502, "<html>Bad gateway");

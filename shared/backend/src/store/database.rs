@@ -3,6 +3,7 @@
 use super::statement::statement;
 use super::{StoreError, StoreResult};
 use crate::config::{self, PostgresConfig};
+use crate::outage::Outage;
 use crate::telemetry::metrics::POOL_WAIT_SECONDS;
 use bb8::{Pool, PooledConnection, QueueStrategy};
 use diesel::migration::MigrationSource;
@@ -16,9 +17,8 @@ use diesel_async::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures_util::FutureExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -27,7 +27,7 @@ type Manager = AsyncDieselConnectionManager<Connection>;
 
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 
-/// Session lock held while migrations run, so that several starters apply them once ("roadmigr").
+/// Held while migrations run, so that several starters apply them once ("roadmigr").
 const MIGRATION_LOCK: i64 = 0x726f_6164_6d69_6772;
 
 /// A migration that waits for a table makes everybody wait behind it: rather it fails, and is tried again with the next start.
@@ -57,13 +57,6 @@ pub struct Database {
     is_impatient: bool,
 }
 
-/// The last failure to connect.
-#[derive(Debug, Default)]
-struct Outage {
-    last: Mutex<Option<(Instant, String)>>,
-    noted: Notify,
-}
-
 impl Database {
     /// Makes the pool without connecting: PostgreSQL may come later. The connections live on the runtime that this is called on, whoever uses them.
     pub fn new(config: &PostgresConfig) -> Self {
@@ -77,7 +70,7 @@ impl Database {
             let (url, outage) = (url.to_owned(), Arc::clone(&noting));
             let connected = runtime.spawn(async move {
                 let connected = establish(&url, Some(statement_timeout)).await;
-                outage.note(connected.as_ref().err());
+                outage.note(connected.as_ref().err().map(|error| error as &dyn std::fmt::Display));
                 connected
             });
             async { connected.await.unwrap_or_else(|error| Err(ConnectionError::BadConnection(error.to_string()))) }
@@ -104,17 +97,18 @@ impl Database {
     pub async fn get(&self) -> StoreResult<PooledConnection<'_, Manager>> {
         let connection = async {
             let asked = Instant::now();
-            let connection = self.pool.get().await.map_err(|error| StoreError::Unavailable(error.to_string()));
+            let connection = self.pool.get().await.map_err(|_| StoreError::Unavailable(self.outage.why()));
             metrics::histogram!(POOL_WAIT_SECONDS, "pool" => "postgres").record(asked.elapsed());
             connection
         };
         if !self.is_impatient {
             return connection.await;
         }
+        let outage = self.outage.since(OUTAGE_BELIEF, || self.pool.state().connections == 0);
         tokio::select! {
             biased;
             connection = connection => connection,
-            error = self.outage() => Err(StoreError::Unavailable(error)),
+            error = outage => Err(StoreError::Unavailable(error)),
         }
     }
 
@@ -129,17 +123,6 @@ impl Database {
         Err(StoreError::Unavailable("PostgreSQL does not answer".to_owned()))
     }
 
-    /// Returns when it is known that no connection can be had.
-    async fn outage(&self) -> String {
-        loop {
-            let noted = self.outage.noted.notified();
-            if let Some(error) = self.outage.recent().filter(|_| self.pool.state().connections == 0) {
-                return error;
-            }
-            noted.await;
-        }
-    }
-
     /// Answers whether PostgreSQL does.
     pub async fn ping(&self) -> StoreResult<()> {
         Ok(self.get().await?.batch_execute("SELECT 1").await?)
@@ -152,40 +135,33 @@ impl Database {
     }
 }
 
-impl Outage {
-    fn note(&self, error: Option<&ConnectionError>) {
-        *self.last() = error.map(|error| (Instant::now(), error.to_string()));
-        if error.is_some() {
-            self.noted.notify_waiters();
-        }
-    }
-
-    fn recent(&self) -> Option<String> {
-        self.last().as_ref().filter(|(at, _)| at.elapsed() < OUTAGE_BELIEF).map(|(_, error)| error.clone())
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database").finish_non_exhaustive()
     }
 }
 
-/// Applies what is missing of the schema; several at once are safe. Needs a multi-threaded runtime.
+/// Applies what is missing of the schema, all of it or nothing; several at once are safe. Needs a multi-threaded runtime. The lock and its time limit are
+/// the transaction's: a session's would stay with a connection of a transaction-pooling proxy.
 pub async fn migrate(config: &PostgresConfig) -> anyhow::Result<Vec<String>> {
     let mut connection = establish(config.url.expose(), None).await?;
-    connection.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
-    connection.batch_execute(&format!("SET lock_timeout = {}", MIGRATION_LOCK_TIMEOUT.as_millis())).await?;
-    tokio::task::spawn_blocking(move || {
-        let mut harness = AsyncMigrationHarness::new(connection);
-        let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|error| anyhow::anyhow!("{error}"))?;
-        Ok(applied.iter().map(ToString::to_string).collect())
+    AnsiTransactionManager::begin_transaction(&mut connection).await?;
+    connection
+        .batch_execute(&format!(
+            "SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); SET LOCAL lock_timeout = {}",
+            MIGRATION_LOCK_TIMEOUT.as_millis()
+        ))
+        .await?;
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let (harness, applied) = tokio::task::spawn_blocking(move || {
+        let applied =
+            harness.run_pending_migrations(MIGRATIONS).map(|applied| applied.iter().map(ToString::to_string).collect());
+        (harness, applied.map_err(|error| anyhow::anyhow!("{error}")))
     })
-    .await?
+    .await?;
+    let applied = applied?;
+    AnsiTransactionManager::commit_transaction(&mut harness.into_inner()).await?;
+    Ok(applied)
 }
 
 /// Whether a migration failed because there was no connection.
@@ -205,7 +181,7 @@ pub async fn is_migrated(config: &PostgresConfig) -> anyhow::Result<bool> {
         #[diesel(sql_type = Text)]
         version: String,
     }
-    let connection = &mut establish(config.url.expose(), None).await?;
+    let connection = &mut establish(config.url.expose(), Some(config.statement_timeout)).await?;
     let ledger = statement("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS is_there");
     if !ledger.get_result::<Ledger>(connection).await?.is_there {
         return Ok(false);
@@ -229,6 +205,12 @@ pub async fn is_migrated(config: &PostgresConfig) -> anyhow::Result<bool> {
 const PLANNING: &str =
     "SET jit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
     SET enable_mergejoin = off; SET cpu_tuple_cost = 1; SET random_page_cost = 0.01";
+
+/// What the store counts on, whatever the server, the database or the role have as their defaults. Claims take turns by a lock, and whoever has waited for it
+/// must see what was committed meanwhile: under `REPEATABLE READ` the snapshot is older than the wait. What is acknowledged is on disk: of a
+/// `synchronous_commit` that is `off` nothing is kept; another, which an operator chose for a standby, stays.
+const PROMISES: &str = "SET default_transaction_isolation = 'read committed';
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// A process that freezes, or whose machine goes away, within a transaction lets go of its locks after this: whoever claims waits for them.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
@@ -262,7 +244,7 @@ async fn session(url: &str, statement_timeout: Option<Duration>) -> diesel::Conn
     let timeout_ms = statement_timeout.map_or(0, |timeout| timeout.as_millis());
     connection
         .batch_execute(&format!(
-            "SET statement_timeout = {timeout_ms}; SET idle_in_transaction_session_timeout = {}; SET TIME ZONE 'UTC'; {PLANNING}",
+            "SET statement_timeout = {timeout_ms}; SET idle_in_transaction_session_timeout = {}; SET TIME ZONE 'UTC'; {PROMISES}; {PLANNING}",
             IDLE_IN_TRANSACTION.as_millis()
         ))
         .await

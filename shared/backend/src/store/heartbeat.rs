@@ -2,12 +2,13 @@
 //!
 //! The lease is not written at every beat: a thousand quiet attempts cost PostgreSQL mostly reads. It is written a ninth longer than what the
 //! executor counts on, so that the beats which write nothing leave it long enough too: an executor counts from its last answered beat. A lease that
-//! ran out is never renewed: from then on the next attempt may be on its way. Reports of more steps than a workflow may have are not kept.
+//! ran out is never renewed: from then on the next attempt may be on its way. It lasts as long as what was granted with the start, which is what the
+//! executor counts on, whatever the setting is by now. Reports of more steps than a workflow may have are not kept.
 
 use super::statement::statement;
 use super::{Connection, StoreResult};
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use roadstead_domain::attempt::protocol::{HeartbeatReply, Segment};
 use roadstead_domain::ids::AttemptId;
@@ -37,7 +38,8 @@ struct Row {
 
 const BEAT: &str = "
 WITH beat AS (
-    SELECT i.place, i.steps, a.execution_id, a.attempt, a.lease_expires_at, e.cancel_requested_at IS NOT NULL AS cancel,
+    SELECT i.place, i.steps, a.execution_id, a.attempt, a.lease_expires_at,
+           make_interval(secs => COALESCE(a.lease_seconds, {})) AS lease, e.cancel_requested_at IS NOT NULL AS cancel,
            COALESCE(a.followed_until > now(), false) AS following
     FROM UNNEST({}::int[], {}::uuid[], {}::int[], {}::bytea[], {}::text[]) AS i (place, execution_id, attempt, session_hash, steps)
     JOIN attempts a ON a.execution_id = ANY(ARRAY[i.execution_id]) AND a.attempt = i.attempt AND a.session_hash = i.session_hash
@@ -45,7 +47,7 @@ WITH beat AS (
     JOIN LATERAL (SELECT attempt, state, cancel_requested_at FROM executions x
                   WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON e.attempt = a.attempt AND e.state = 'running'
 ), renewed AS (
-    UPDATE attempts a SET lease_expires_at = now() + make_interval(secs => {}),
+    UPDATE attempts a SET lease_expires_at = now() + b.lease * 10 / 9,
            steps = CASE WHEN b.steps IS NULL OR a.steps IS NULL THEN COALESCE(b.steps, a.steps) ELSE (
                SELECT COALESCE(json_agg(m.step ORDER BY m.known, m.new), '[]')::text FROM (
                SELECT COALESCE(n.step, k.step) AS step, k.place AS known, n.place AS new
@@ -55,7 +57,7 @@ WITH beat AS (
                ORDER BY known, new LIMIT {}) m) END
     FROM beat b
     WHERE a.execution_id = ANY(ARRAY[b.execution_id]) AND a.attempt = b.attempt AND a.finished_at IS NULL
-      AND (b.steps IS NOT NULL OR b.lease_expires_at < now() + make_interval(secs => {}))
+      AND (b.steps IS NOT NULL OR b.lease_expires_at < now() + b.lease)
 ), shipped AS (
     INSERT INTO log_segments (execution_id, attempt, seq, size_bytes, lines)
     SELECT b.execution_id, b.attempt, s.seq, s.size_bytes, s.lines
@@ -64,7 +66,7 @@ WITH beat AS (
 )
 SELECT place, cancel, following FROM beat";
 
-/// `None` in a place: that attempt is no longer current.
+/// `None` in a place: that attempt is no longer current. `lease`: of those whose start did not say.
 pub async fn heartbeat(
     connection: &mut Connection,
     batch: &[Beat],
@@ -73,14 +75,13 @@ pub async fn heartbeat(
     let segments: Vec<(i32, Segment)> =
         batch.iter().enumerate().flat_map(|(n, b)| b.segments.iter().map(move |s| (n as i32, *s))).collect();
     let rows: Vec<Row> = statement(BEAT)
+        .bind::<Integer, _>(lease.as_secs() as i32)
         .bind::<Array<Integer>, Vec<i32>>((0..batch.len() as i32).collect())
         .bind::<Array<SqlUuid>, Vec<Uuid>>(batch.iter().map(|b| b.attempt.execution_id.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(batch.iter().map(|b| b.attempt.attempt).collect())
         .bind::<Array<Binary>, Vec<Vec<u8>>>(batch.iter().map(|b| b.session_hash.clone()).collect())
         .bind::<Array<Nullable<Text>>, Vec<Option<String>>>(batch.iter().map(|b| b.steps.clone()).collect())
-        .bind::<Double, _>(lease.as_secs_f64() * 10.0 / 9.0)
         .bind::<BigInt, _>(MAX_STEPS as i64)
-        .bind::<Double, _>(lease.as_secs_f64())
         .bind::<Array<Integer>, Vec<i32>>(segments.iter().map(|s| s.0).collect())
         .bind::<Array<Integer>, Vec<i32>>(segments.iter().map(|s| s.1.seq as i32).collect())
         .bind::<Array<BigInt>, Vec<i64>>(segments.iter().map(|s| s.1.size_bytes as i64).collect())

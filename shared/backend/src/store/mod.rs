@@ -48,7 +48,12 @@ impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
         match &error {
             DieselError::DatabaseError(
-                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                // A primary that became a standby, or was told to take no writes: it, or its successor, will again.
+                | DatabaseErrorKind::ReadOnlyTransaction
+                // Nothing of it was done, and asked again it goes through.
+                | DatabaseErrorKind::SerializationFailure,
                 _,
             )
             | DieselError::BrokenTransactionManager => Self::Unavailable(error.to_string()),
@@ -58,7 +63,8 @@ impl From<DieselError> for StoreError {
     }
 }
 
-/// Diesel keeps no SQLSTATE; these are PostgreSQL's words for classes 08, 53 and 57 (its `errcodes` appendix), and the client's for a lost socket.
+/// Diesel keeps few SQLSTATEs; these are PostgreSQL's words for classes 08, 53 and 57 (its `errcodes` appendix), the client's for a lost socket, and
+/// PgBouncer's for a server that it has lost or can't have.
 fn is_outage(message: &str) -> bool {
     [
         "connection closed",
@@ -69,15 +75,18 @@ fn is_outage(message: &str) -> bool {
         "remaining connection slots",
         "statement timeout",
         "canceling statement due to user request",
-        // A primary that became a standby, or was told to take no writes: it, or its successor, will again.
-        "in a read-only transaction",
-        // Nothing of it was done, and asked again it goes through.
         "deadlock detected",
         "Broken pipe",
         "Connection reset",
         "Connection refused",
         "could not extend file",
         "No space left",
+        "server conn crashed",
+        "server login has been failing",
+        "server_login_retry",
+        "query_wait_timeout",
+        "pgbouncer cannot connect to server",
+        "no more connections allowed",
     ]
     .iter()
     .any(|words| message.contains(words))

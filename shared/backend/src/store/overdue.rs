@@ -193,13 +193,13 @@ struct BerthedRow {
 
 const BERTHED: &str = "
 SELECT tenant, execution_id, attempt FROM attempts
-WHERE released_at IS NULL AND COALESCE(launched_at, finished_at) < now() - make_interval(secs => {})
+WHERE released_at IS NULL AND COALESCE(launched_at, finished_at) IS NOT NULL
   AND (finished_at IS NOT NULL OR lease_expires_at IS NULL OR lease_expires_at < now())";
 
-/// Attempts with a berth that were launched more than `ago` ago and are not heard of: as many as the cap at most. Whoever renews its lease lives,
-/// whether it is to be seen or not.
-pub async fn berthed(connection: &mut Connection, ago: Duration) -> StoreResult<Vec<Berthed>> {
-    let rows: Vec<BerthedRow> = statement(BERTHED).bind::<Double, _>(ago.as_secs_f64()).load(connection).await?;
+/// Attempts with a berth that were launched and are not heard of: as many as the cap at most. Whoever renews its lease lives, whether it is to be seen or
+/// not.
+pub async fn berthed(connection: &mut Connection) -> StoreResult<Vec<Berthed>> {
+    let rows: Vec<BerthedRow> = statement(BERTHED).load(connection).await?;
     Ok(rows
         .into_iter()
         .map(|row| Berthed {

@@ -41,6 +41,8 @@ pub struct Granted {
     pub input: Option<String>,
     pub input_bytes: i64,
     pub timeout_seconds: i32,
+    /// What the executor may count on without a word from the API: as it was when the start was granted.
+    pub lease_seconds: i32,
     /// Of the submission (W3C Trace Context).
     pub traceparent: Option<String>,
     /// How long it had been due when this first attempt started; `None` for later attempts and for repeated answers.
@@ -69,6 +71,8 @@ struct Row {
     input_bytes: i64,
     #[diesel(sql_type = Integer)]
     timeout_seconds: i32,
+    #[diesel(sql_type = Nullable<Integer>)]
+    lease_seconds: Option<i32>,
     #[diesel(sql_type = Nullable<Text>)]
     traceparent: Option<String>,
     #[diesel(sql_type = Nullable<Double>)]
@@ -79,7 +83,7 @@ struct Row {
 /// attempt with this very session was granted by an earlier call, and one whose credential was replaced is not startable any more.
 const START: &str = "
 WITH asked AS (
-    SELECT i.execution_id, i.attempt, i.session_hash, a.tenant,
+    SELECT i.execution_id, i.attempt, i.session_hash, a.tenant, a.lease_seconds,
            a.session_hash = i.session_hash AND a.finished_at IS NULL AND e.attempt = i.attempt AS repeated,
            a.session_hash IS NULL AND a.launch_hash IS NOT DISTINCT FROM i.launch_hash AND a.released_at IS NULL
                AND e.state = {} AND e.attempt = i.attempt AND e.cancel_requested_at IS NULL AS startable
@@ -96,13 +100,13 @@ WITH asked AS (
     RETURNING e.id, e.attempt, e.timeout_seconds, s.session_hash
 ), opened AS (
     UPDATE attempts a SET session_hash = s.session_hash, started_at = now(), launched_at = COALESCE(a.launched_at, now()),
-           lease_expires_at = now() + make_interval(secs => {}), run_deadline = now() + make_interval(secs => s.timeout_seconds)
+           lease_seconds = {}, lease_expires_at = now() + make_interval(secs => {}), run_deadline = now() + make_interval(secs => s.timeout_seconds)
     FROM started s WHERE a.execution_id = ANY(ARRAY[s.id]) AND a.attempt = s.attempt
 ), told AS (
     INSERT INTO execution_events (execution_id, kind, attempt) SELECT id, 'started', attempt FROM started
 )
 SELECT s.execution_id, s.attempt, (s.repeated IS TRUE OR t.id IS NOT NULL) AS granted, e.tenant, e.workflow, e.version, e.spec, e.input,
-       e.input_bytes, e.timeout_seconds, e.traceparent,
+       e.input_bytes, e.timeout_seconds, s.lease_seconds, e.traceparent,
        CASE WHEN t.id IS NOT NULL AND s.attempt = 1
             THEN extract(epoch FROM now() - GREATEST(e.created_at, e.run_at))::float8 END AS waited_seconds
 FROM asked s JOIN executions e ON e.tenant = ANY(ARRAY[s.tenant]) AND e.id = s.execution_id LEFT JOIN started t ON t.id = s.execution_id";
@@ -112,6 +116,7 @@ pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Dur
     debug_assert_eq!(next(State::Launching, Event::Start), Next::To(State::Running));
     let mut seen = HashSet::new();
     let once: Vec<&StartClaim> = batch.iter().filter(|claim| seen.insert(claim.attempt)).collect();
+    let lease_seconds = lease.as_secs() as i32;
     let rows: Vec<Row> = statement(START)
         .bind::<Text, _>(State::Launching.as_str())
         .bind::<Array<SqlUuid>, Vec<Uuid>>(once.iter().map(|c| c.attempt.execution_id.0).collect())
@@ -120,7 +125,8 @@ pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Dur
         .bind::<Array<Binary>, Vec<Vec<u8>>>(once.iter().map(|c| c.session_hash.clone()).collect())
         .bind::<Text, _>(State::Running.as_str())
         .bind::<Text, _>(State::Launching.as_str())
-        .bind::<Double, _>(lease.as_secs_f64())
+        .bind::<Integer, _>(lease_seconds)
+        .bind::<Double, _>(f64::from(lease_seconds))
         .load(connection)
         .await?;
     let mut granted: std::collections::HashMap<AttemptId, Granted> = rows
@@ -137,6 +143,7 @@ pub async fn start(connection: &mut Connection, batch: &[StartClaim], lease: Dur
                     input: row.input,
                     input_bytes: row.input_bytes,
                     timeout_seconds: row.timeout_seconds,
+                    lease_seconds: row.lease_seconds.unwrap_or(lease_seconds),
                     traceparent: row.traceparent,
                     waited: row.waited_seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 },

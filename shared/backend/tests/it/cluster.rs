@@ -10,7 +10,6 @@ use roadstead_backend::store::{Connection, claim, installation, overdue, promote
 use roadstead_domain::attempt::protocol::{Finish, Outcome, Status};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
-use std::time::Duration;
 
 const SPEC: &str =
     r#"{"image":"python:3","steps":[{"id":"a","command":["x\u0000"]}],"resources":{"cpu":"2","memory":"1Gi"}}"#;
@@ -158,17 +157,18 @@ async fn whoever_looks_at_the_cluster_speaks_for_every_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_holds_a_berth_is_looked_for_once_it_was_launched_before_the_look() {
+async fn what_holds_a_berth_is_looked_for_once_it_was_launched_and_while_nobody_hears_of_it() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
     let id = submitted(c, execution()).await;
     let attempt = claimed(c, id).await;
-    sql(c, "UPDATE attempts SET claimed_at = claimed_at - interval '1 minute'").await;
-    assert!(overdue::berthed(c, Duration::from_secs(2)).await.unwrap().is_empty(), "nobody says that it was launched");
+    assert!(overdue::berthed(c).await.unwrap().is_empty(), "nobody says that it was launched");
     launch::launched(c, "worker-1", &[attempt]).await.unwrap();
-    assert!(overdue::berthed(c, Duration::from_secs(2)).await.unwrap().is_empty(), "it was launched after the look");
-    sql(c, "UPDATE attempts SET launched_at = launched_at - interval '3 seconds'").await;
-    assert_eq!(overdue::berthed(c, Duration::from_secs(2)).await.unwrap()[0].attempt, attempt);
+    assert_eq!(overdue::berthed(c).await.unwrap()[0].attempt, attempt);
+    ask_start(c, attempt, CREDENTIAL, SESSION).await;
+    assert!(overdue::berthed(c).await.unwrap().is_empty(), "it renews its lease");
+    sql(c, "UPDATE attempts SET lease_expires_at = now() - interval '1 second'").await;
+    assert_eq!(overdue::berthed(c).await.unwrap()[0].attempt, attempt);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! Connections to PostgreSQL: a peer that says nothing, on either side of one, holds nobody up for long.
+//! Connections to PostgreSQL: a peer that says nothing, on either side of one, holds nobody up for long; what the store counts on holds whatever a database
+//! has as its defaults.
 
 use crate::fixture::*;
 use roadstead_backend::config::{PostgresConfig, Secret};
@@ -17,6 +18,23 @@ async fn a_worker_that_froze_within_its_claim_stops_nobody_for_long() {
     sql(&mut frozen, "BEGIN; SELECT pg_advisory_xact_lock(8245918687350939501)").await;
     let claim = tokio::time::timeout(Duration::from_secs(30), claimed(&mut other, id));
     assert_eq!(claim.await.expect("the lock is let go").attempt, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_of_the_database_loosen_no_promise() {
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    for setting in ["synchronous_commit = off", "default_transaction_isolation = serializable"] {
+        sql(c, &format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {setting}', current_database()); END $$"))
+            .await;
+    }
+    let later = &mut database.get().await.unwrap();
+    let defaults =
+        "DO $$ BEGIN ASSERT (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit') = 'off'; END $$";
+    sql(later, defaults).await;
+    let kept = "DO $$ BEGIN ASSERT current_setting('synchronous_commit') = 'on'
+        AND current_setting('transaction_isolation') = 'read committed'; END $$";
+    sql(later, kept).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! The stream protocol against a real Redis.
 
 use crate::fixture::*;
+use roadstead_backend::config::{RedisConfig, Secret};
 use roadstead_backend::dispatch::{Dispatch, DispatchError, Group, Health, Rung, Share, Stream, Taken, WINDOW};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
+use roadstead_testkit::Redis;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -49,6 +51,25 @@ async fn entries_come_in_order_and_are_gone_when_done() {
     dispatch.done(&rest).await.unwrap();
     assert_eq!(dispatch.oldest(&stream("a", Priority::Normal)).await.unwrap(), None);
     assert!(dispatch.reclaim("other", Duration::ZERO, 10).await.unwrap().is_empty(), "nothing is pending");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_is_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start(&folder.path().join("redis")).await.unwrap();
+    let dispatch = Dispatch::new(&RedisConfig { url: Secret::new(redis.url()), prefix: "full".to_owned() }).unwrap();
+    dispatch.begin_epoch().await.unwrap();
+    enqueue(&dispatch, "a", Priority::Normal, &ids(3)).await;
+    redis.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let refused = dispatch.enqueue(&[group(stream("a", Priority::Normal), SHARE, &ids(1))]).await;
+    assert!(refused.is_err(), "the relay appends it later: {refused:?}");
+    dispatch.put_back(&take(&dispatch, 1).await).await.unwrap();
+    dispatch.ring_workers().await.unwrap();
+    let taken = take(&dispatch, 2).await;
+    assert_eq!(taken.len(), 2);
+    dispatch.leave("me").await.unwrap();
+    dispatch.done(&take(&dispatch, 3).await).await.unwrap();
+    assert_eq!(dispatch.depth(&stream("a", Priority::Normal)).await.unwrap(), 0);
 }
 
 #[tokio::test]

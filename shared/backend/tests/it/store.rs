@@ -475,6 +475,24 @@ async fn after_any_answered_heartbeat_the_lease_lasts_as_long_as_the_executor_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_lasts_as_long_as_its_start_said_whatever_the_setting_is_now() {
+    const LOWERED: Duration = Duration::from_secs(20);
+    let database = database().await;
+    let c = &mut database.get().await.unwrap();
+    let attempt = running(c).await;
+    let repeated = start::start(c, &[start_claim(attempt, CREDENTIAL, SESSION)], LOWERED).await.unwrap().remove(0);
+    assert!(matches!(repeated, Start::Granted(granted) if granted.lease_seconds == 90));
+    for steps in [Some("[]".to_owned()), None] {
+        sql(c, "UPDATE attempts SET lease_expires_at = now() + interval '1 second'").await;
+        let beat = Beat { attempt, session_hash: secrets::hash(SESSION), steps, segments: Vec::new() };
+        assert!(heartbeat(c, &[beat], LOWERED).await.unwrap()[0].is_some());
+        let promised =
+            "DO $$ BEGIN ASSERT (SELECT lease_expires_at >= now() + interval '89.5 seconds' FROM attempts); END $$";
+        sql(c, promised).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_ran_out_is_not_renewed() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
