@@ -25,7 +25,7 @@ cargo_tool() { # name version
   PATH=$root/bin:$PATH
   [ -x "$root/bin/$1" ] && return
   mkdir -p "$TOOLS"
-  env -u CARGO_TARGET_DIR -u RUSTFLAGS CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
+  env -u CARGO_TARGET_DIR -u RUSTFLAGS CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked --root "$root" "$1@$2"
 }
 

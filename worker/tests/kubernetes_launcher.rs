@@ -507,6 +507,6 @@ async fn what_is_launched_is_looked_for_and_what_is_gone_is_known_to_be() {
     let launcher = scene.launcher().await;
     let attempt = launch(&launcher).await;
     let launched = Instant::now();
-    until("a list that was begun later", async || launcher.looked_at().is_some_and(|at| at > launched)).await;
+    until("a list that was begun later", async || launcher.looked_at(TENANT).is_some_and(|at| at > launched)).await;
     assert!(launcher.holds(attempt));
 }

@@ -28,7 +28,7 @@ use hand::Hand;
 use launching::Launches;
 use metrics::gauge;
 use record::Handled;
-use roadstead_backend::dispatch::{DispatchError, Taken};
+use roadstead_backend::dispatch::{DispatchError, NOTHING, Taken};
 use roadstead_backend::store::claim::{self, Berths, Wanted};
 use roadstead_backend::store::{Connection, StoreError, relay};
 use roadstead_backend::telemetry::metrics::LIVE_ATTEMPTS;
@@ -159,6 +159,7 @@ impl Dispatcher {
             live.entry(ended.tenant.clone()).and_modify(|live| *live -= 1);
         }
         self.hand.count_into(&mut live);
+        live.extend(self.worker.launcher.out_of_sight().into_iter().map(|tenant| (tenant, NOTHING)));
         match self.worker.dispatch.take(&self.worker.id, space, &live).await {
             Ok(taken) => {
                 let count = taken.len();

@@ -146,9 +146,19 @@ pub trait Launcher: Send + Sync {
     /// Begins to look, where there is something to look at beside what this launcher starts: once, when the installation's id is known.
     fn begin(&self, _installation: Uuid) {}
 
-    /// Whether it can launch now, as far as it knows.
+    /// Whether it can launch now, as far as it knows: for some tenant at least.
     fn is_ready(&self) -> bool {
         true
+    }
+
+    /// Whether it sees what is there of this tenant's.
+    fn sees(&self, _tenant: &str) -> bool {
+        true
+    }
+
+    /// Tenants of whom it sees nothing, as far as they can be named: nothing is to be launched for them.
+    fn out_of_sight(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Starts an attempt by `until`, as far as it is up to this launcher. When this answers, the process or Job exists, unless it is an error.
@@ -171,7 +181,8 @@ pub trait Launcher: Send + Sync {
     /// Ends an attempt that this launcher holds; its end is observed as any other. Answers whether that is begun now.
     fn stop(&self, attempt: AttemptId, cause: StopCause) -> bool;
 
-    /// Ends what is left of an attempt whose executor is silent, as far as it can be reached from here; `false`: something of it does not end.
+    /// Ends what is left of an attempt whose executor is silent and whose tenant is seen, as far as it can be reached from here; `false`: something of it does
+    /// not end.
     fn end_strays(&self, attempt: AttemptId, cause: StopCause) -> BoxFuture<'_, bool>;
 
     /// Why an attempt does not start, or is not heard of, as far as that is to be seen from here.
@@ -187,8 +198,8 @@ pub trait Launcher: Send + Sync {
     /// The attempts that are alive here, or whose end was not told yet.
     fn held(&self) -> Vec<AttemptId>;
 
-    /// What was launched before then and is not held is gone. `None`: that can't be told.
-    fn looked_at(&self) -> Option<Instant> {
+    /// What this tenant had launched before then, and is not held, is gone. `None`: that can't be told.
+    fn looked_at(&self, _tenant: &str) -> Option<Instant> {
         None
     }
 

@@ -44,6 +44,8 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// by takes it. If none does, supervising goes on without the cluster.
 const BETWEEN_YIELDS: Duration = Duration::from_secs(30);
 const YIELD: Duration = Duration::from_secs(5);
+/// What is gone is known after two looks and a list of the cluster between them.
+const LOOK: Duration = Duration::from_secs(5);
 /// Rings may come much faster than there is work in them.
 const BETWEEN_RINGS: Duration = Duration::from_millis(20);
 
@@ -77,6 +79,7 @@ struct Due {
     eviction: Every,
     entries: Every,
     reconciliation: Every,
+    look: Every,
     retention: Every,
     /// While the launcher is not ready.
     yielding: Every,
@@ -91,6 +94,7 @@ impl Supervisor {
             eviction: Every::new(Duration::from_secs(24 * 3600)),
             entries: Every::new(Duration::from_secs(15)),
             reconciliation: Every::new(worker.settings.reconcile_interval),
+            look: Every::new(LOOK.min(worker.settings.reconcile_interval)),
             retention: Every::new(Duration::from_secs(600)),
             yielding: Every::new(BETWEEN_YIELDS),
         };
@@ -192,7 +196,9 @@ impl Supervisor {
                 reclaim::launch_abandoned(&worker, connection).await?;
             }
         }
-        self.unseen.turn(&worker, connection).await?;
+        if worker.launcher.reach() == Reach::Cluster && self.due.look.take(clock::now()) {
+            self.unseen.turn(&worker, connection).await?;
+        }
         if self.due.retention.is_due(clock::now()) && self.retention.as_ref().is_none_or(JoinHandle::is_finished) {
             self.due.retention.take(clock::now());
             let worker = Arc::clone(&worker);

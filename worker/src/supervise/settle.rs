@@ -164,7 +164,8 @@ pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -
 async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     let (attempt, why, log) = (late.attempt, late.why, worker.log_of(&late.tenant, late.attempt));
     let is_cluster = worker.launcher.reach() == Reach::Cluster;
-    if is_cluster && (worker.launcher.looked_at().is_none() || why != Overdue::Start && !worker.launcher.is_ready()) {
+    let (is_known, is_seen) = (worker.launcher.looked_at(&late.tenant).is_some(), worker.launcher.sees(&late.tenant));
+    if is_cluster && (!is_known || why != Overdue::Start && !is_seen) {
         // Whoever does not see the cluster knows neither what keeps it nor what is left of it. It is found again.
         return Ok(());
     }

@@ -11,31 +11,21 @@ use roadstead_backend::store::overdue::{self, Berthed};
 use roadstead_backend::store::{Connection, StoreResult};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+/// The attempts that were launched and are not heard of, and since when PostgreSQL has been known to say so.
 #[derive(Debug, Default)]
 pub struct Unseen {
-    known: Option<Known>,
-}
-
-/// Attempts that were launched and not heard of.
-#[derive(Debug)]
-struct Known {
-    /// After PostgreSQL had said so.
-    at: Instant,
-    attempts: HashSet<AttemptId>,
+    known: HashMap<AttemptId, Instant>,
 }
 
 impl Unseen {
-    /// Looks once for every list of the cluster.
     pub async fn turn(&mut self, worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
-        if worker.launcher.looked_at().is_none_or(|at| !self.is_news(at)) {
-            return Ok(());
-        }
         let berthed = overdue::berthed(connection).await?;
-        for Berthed { tenant, attempt } in self.known_before(berthed, clock::now()) {
+        for Berthed { tenant, attempt } in self.gone(berthed, clock::now(), |tenant| worker.launcher.looked_at(tenant))
+        {
             if !worker.launcher.holds(attempt) && worker.judged.begin(attempt) {
                 settle_as_gone(worker, tenant, attempt);
             }
@@ -43,16 +33,16 @@ impl Unseen {
         Ok(())
     }
 
-    /// Whether a list that was begun then may lack what is known.
-    fn is_news(&self, looked_at: Instant) -> bool {
-        self.known.as_ref().is_none_or(|known| known.at < looked_at)
-    }
-
-    /// Those that were known before the list was begun. All of them are known from now on.
-    fn known_before(&mut self, mut berthed: Vec<Berthed>, now: Instant) -> Vec<Berthed> {
-        let attempts = berthed.iter().map(|berthed| berthed.attempt).collect();
-        let before = self.known.replace(Known { at: now, attempts });
-        berthed.retain(|berthed| before.as_ref().is_some_and(|before| before.attempts.contains(&berthed.attempt)));
+    /// Those of `berthed`, which were answered `now`, that may be gone if they are not held: they were known when their tenant was looked at.
+    fn gone(
+        &mut self,
+        mut berthed: Vec<Berthed>,
+        now: Instant,
+        looked_at: impl Fn(&str) -> Option<Instant>,
+    ) -> Vec<Berthed> {
+        let since = |attempt| self.known.get(&attempt).copied().unwrap_or(now);
+        self.known = berthed.iter().map(|berthed| (berthed.attempt, since(berthed.attempt))).collect();
+        berthed.retain(|Berthed { tenant, attempt }| looked_at(tenant).is_some_and(|at| self.known[attempt] < at));
         berthed
     }
 }
@@ -74,25 +64,21 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn only_what_was_known_before_a_list_was_begun_may_be_gone() {
+    fn only_what_was_known_when_its_tenant_was_looked_at_may_be_gone() {
         let [one, two] = [(); 2].map(|()| AttemptId { execution_id: ExecutionId::new(), attempt: 1 });
-        let berthed = |attempts: &[AttemptId]| -> Vec<Berthed> {
-            attempts.iter().map(|attempt| Berthed { tenant: "t".to_owned(), attempt: *attempt }).collect()
-        };
         let (mut unseen, start) = (Unseen::default(), clock::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-
-        assert!(unseen.is_news(at(0)));
-        assert!(
-            unseen.known_before(berthed(&[one]), at(1)).is_empty(),
-            "it may have been launched after the list was begun"
-        );
-        assert!(!unseen.is_news(at(0)) && !unseen.is_news(at(1)), "such a list says nothing new");
-        assert!(unseen.is_news(at(2)));
-        let gone = unseen.known_before(berthed(&[one, two]), at(3));
-        assert_eq!(gone.iter().map(|gone| gone.attempt).collect::<Vec<_>>(), [one]);
-        let gone = unseen.known_before(berthed(&[two]), at(5));
-        assert_eq!(gone.iter().map(|gone| gone.attempt).collect::<Vec<_>>(), [two]);
-        assert!(unseen.known_before(Vec::new(), at(7)).is_empty());
+        let mut gone = |berthed: &[(&str, AttemptId)], now, looked_at: &[(&str, u64)]| {
+            let berthed =
+                berthed.iter().map(|(tenant, attempt)| Berthed { tenant: (*tenant).into(), attempt: *attempt });
+            let looked_at =
+                |tenant: &str| looked_at.iter().find(|(of, _)| *of == tenant).map(|(_, seconds)| at(*seconds));
+            unseen.gone(berthed.collect(), at(now), looked_at).into_iter().map(|gone| gone.attempt).collect::<Vec<_>>()
+        };
+        assert!(gone(&[("a", one)], 1, &[("a", 0)]).is_empty(), "it may have been launched after the look began");
+        assert!(gone(&[("a", one), ("b", two)], 2, &[("a", 1), ("b", 1)]).is_empty(), "nor does such a look say it");
+        assert_eq!(gone(&[("a", one), ("b", two)], 4, &[("a", 3)]), [one], "of the other's nothing is known");
+        assert_eq!(gone(&[("b", two)], 6, &[("a", 5), ("b", 3)]), [two]);
+        assert!(gone(&[("a", one)], 7, &[("a", 6)]).is_empty(), "it was not heard of for a while, and is known anew");
     }
 }

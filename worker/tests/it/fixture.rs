@@ -100,7 +100,16 @@ impl World {
 
     /// A worker with all its rooms.
     pub fn start(&self, name: &str, settings: Settings) -> Running {
-        let launcher = Arc::new(Pretended::new());
+        self.start_with(name, settings, Reach::Worker)
+    }
+
+    /// One whose launcher sees what every worker has launched.
+    pub fn start_in_a_cluster(&self, name: &str, settings: Settings) -> Running {
+        self.start_with(name, settings, Reach::Cluster)
+    }
+
+    fn start_with(&self, name: &str, settings: Settings, reach: Reach) -> Running {
+        let launcher = Arc::new(Pretended::new(reach));
         let worker = Arc::new(Worker {
             id: name.to_owned(),
             database: self.database.clone(),
@@ -253,6 +262,7 @@ pub struct Pretended {
     pub refusing: AtomicBool,
     /// Why nothing can be launched now.
     pub putting_off: Mutex<Option<Reason>>,
+    reach: Reach,
     /// When it last looked at everything.
     pub looked_at: Mutex<Option<Instant>>,
     /// How long ago any attempt could begin to start.
@@ -262,7 +272,7 @@ pub struct Pretended {
 }
 
 impl Pretended {
-    fn new() -> Self {
+    fn new(reach: Reach) -> Self {
         let (ends, untold) = mpsc::unbounded_channel();
         Self {
             orders: watch::Sender::new(Vec::new()),
@@ -271,6 +281,7 @@ impl Pretended {
             most_live: AtomicUsize::default(),
             refusing: AtomicBool::default(),
             putting_off: Mutex::default(),
+            reach,
             looked_at: Mutex::default(),
             begun: Mutex::default(),
             ends,
@@ -308,7 +319,7 @@ impl Launcher for Pretended {
     }
 
     fn reach(&self) -> Reach {
-        Reach::Worker
+        self.reach
     }
 
     fn needs(&self) -> Needs {
@@ -360,7 +371,7 @@ impl Launcher for Pretended {
         *self.begun.lock().unwrap()
     }
 
-    fn looked_at(&self) -> Option<Instant> {
+    fn looked_at(&self, _tenant: &str) -> Option<Instant> {
         *self.looked_at.lock().unwrap()
     }
 

@@ -126,7 +126,8 @@ async fn an_attempt_that_is_lost_is_tried_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_a_later_look_does_not_find_was_lost_unseen() {
     let world = World::new().await;
-    let running = world.start("one", settings(1));
+    let often = Settings { reconcile_interval: Duration::from_millis(100), ..settings(1) };
+    let running = world.start_in_a_cluster("one", often);
     let (ids, launcher) = (world.submit(vec![execution(), execution()]).await, &running.launcher);
     let first = launcher.launched(1).await.remove(0).attempt;
     while overdue::berthed(&mut *world.connection().await).await.unwrap().is_empty() {

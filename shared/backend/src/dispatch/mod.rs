@@ -28,6 +28,8 @@ use std::time::Duration;
 pub const WINDOW: usize = 10_000;
 /// The relay refills a stream that has rows waiting when it has drained to this.
 pub const LOW_WATER: usize = WINDOW / 2;
+/// In place of what a tenant has live: nothing of it may be taken.
+pub const NOTHING: i64 = -1;
 /// Holds, as a consumer, what was put back: a delivered entry has to be somebody's. No worker is called so.
 const NOBODY: &str = "nobody";
 
@@ -194,7 +196,7 @@ impl Dispatch {
     }
 
     /// Takes up to `count` entries for `consumer`: round the ring of tenants, by weight, under each tenant's own limit, high priority first.
-    /// What was put back goes before the rest of its stream. `live` is what each tenant has live already.
+    /// What was put back goes before the rest of its stream. `live` is what each tenant has live already, or [`NOTHING`].
     pub async fn take(
         &self,
         consumer: &str,

@@ -7,6 +7,7 @@ use crate::config::LaunchTimes;
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use futures_util::TryStreamExt;
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::{AttemptId, ExecutionId};
 use roadstead_domain::workflow::Resources;
@@ -58,24 +59,22 @@ FROM UNNEST({}::text[], {}::uuid[]) AS i (tenant, id)
 JOIN executions e ON e.tenant = ANY(ARRAY[i.tenant]) AND e.id = i.id
 LEFT JOIN workflows w ON w.tenant = i.tenant AND w.name = e.workflow AND w.version = e.version";
 
-/// What the executions' definitions ask of a cluster.
+/// What the executions' definitions ask of a cluster. They are read one by one: together they may be larger than the memory that there is.
 pub async fn demands(
     connection: &mut Connection,
     executions: &[(String, ExecutionId)],
 ) -> StoreResult<HashMap<ExecutionId, Demand>> {
-    let rows: Vec<DemandRow> = statement(DEMANDS)
+    let rows = statement(DEMANDS)
         .bind::<Array<Text>, Vec<String>>(executions.iter().map(|(tenant, _)| tenant.clone()).collect())
         .bind::<Array<SqlUuid>, Vec<Uuid>>(executions.iter().map(|(_, id)| id.0).collect())
-        .load(connection)
+        .load_stream::<DemandRow>(connection)
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            // Definitions were checked before they were stored.
-            let demand = row.definition.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-            (ExecutionId(row.execution_id), demand)
-        })
-        .collect())
+    let demands = rows.map_ok(|row| {
+        // Definitions were checked before they were stored.
+        let demand = row.definition.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        (ExecutionId(row.execution_id), demand)
+    });
+    Ok(demands.try_collect().await?)
 }
 
 /// Why a launched attempt has not started yet.

@@ -2,7 +2,9 @@
 
 use crate::fixture::*;
 use roadstead_backend::config::{RedisConfig, Secret};
-use roadstead_backend::dispatch::{Dispatch, DispatchError, Group, Health, Rung, Share, Stream, Taken, WINDOW};
+use roadstead_backend::dispatch::{
+    Dispatch, DispatchError, Group, Health, NOTHING, Rung, Share, Stream, Taken, WINDOW,
+};
 use roadstead_domain::execution::Priority;
 use roadstead_domain::ids::ExecutionId;
 use roadstead_testkit::Redis;
@@ -105,6 +107,18 @@ async fn a_tenant_at_its_limit_is_passed_over_and_not_forgotten() {
     assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "");
     let live = HashMap::from([("a".to_owned(), 0)]);
     assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "aa");
+}
+
+#[tokio::test]
+async fn a_tenant_of_whom_nothing_may_be_taken_holds_up_nobody_and_comes_back() {
+    let dispatch = dispatch().await;
+    for tenant in ["a", "b"] {
+        enqueue(&dispatch, tenant, Priority::Normal, &ids(2)).await;
+    }
+    let live = HashMap::from([("a".to_owned(), NOTHING)]);
+    assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "bb");
+    assert_eq!(tenants(&dispatch.take("me", 10, &live).await.unwrap()), "");
+    assert_eq!(tenants(&take(&dispatch, 10).await), "aa");
 }
 
 #[tokio::test]

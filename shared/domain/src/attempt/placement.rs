@@ -85,6 +85,13 @@ pub fn namespace(template: &str, tenant: &str) -> String {
     name
 }
 
+/// The tenant whose attempts are in that namespace, where each has one of its own; none for a name that was cut, of which it can't be told.
+pub fn tenant_of<'a>(template: &str, name: &'a str) -> Option<&'a str> {
+    let (before, after) = template.split_once(TENANT_PLACE)?;
+    let tenant = name.strip_prefix(before)?.strip_suffix(after)?;
+    (namespace(template, tenant) == name).then_some(tenant)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +193,17 @@ mod tests {
             let (a, b) = (namespace(template, &one), namespace(template, &other));
             prop_assert!(is_name(&a) && is_name(&b));
             prop_assert_eq!(a == b, one == other);
+        }
+    }
+
+    #[test]
+    fn a_namespace_leads_back_to_its_tenant_unless_its_name_was_cut() {
+        for tenant in ["a", "a-b", "x-jobs"] {
+            assert_eq!(tenant_of("jobs-%s-x", &namespace("jobs-%s-x", tenant)), Some(tenant));
+        }
+        assert_eq!(tenant_of("jobs-%s", &namespace("jobs-%s", &"t".repeat(63))), None);
+        for (template, name) in [("jobs", "jobs"), ("jobs-%s", "job-a"), ("jobs-%s-x", "jobs-a-y"), ("a%sa", "a")] {
+            assert_eq!(tenant_of(template, name), None, "{template} {name}");
         }
     }
 }

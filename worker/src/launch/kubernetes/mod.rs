@@ -29,7 +29,7 @@ use kube::Client;
 use kube::core::DynamicObject;
 use namespaces::Namespaces;
 use roadstead_backend::config::{KubernetesConfig, NamespacePolicy};
-use roadstead_domain::attempt::placement::{is_per_tenant, namespace};
+use roadstead_domain::attempt::placement::{is_per_tenant, namespace, tenant_of};
 use roadstead_domain::execution::Reason;
 use roadstead_domain::ids::AttemptId;
 use slog::Logger;
@@ -99,6 +99,10 @@ impl KubernetesLauncher {
         }
     }
 
+    fn is_recent(&self, looked_at: Option<Instant>) -> bool {
+        looked_at.is_some_and(|at| at.elapsed() < 2 * self.look.interval + BLIND)
+    }
+
     fn board(&self) -> MutexGuard<'_, Board> {
         self.look.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,6 +140,10 @@ impl KubernetesLauncher {
         if !self.allowed_namespaces.is_empty() && !self.allowed_namespaces.iter().any(|allowed| allowed == place) {
             let message = format!("the namespace {place} is not among those of WATCH_NAMESPACE");
             return Err(Hindrance::Refused(Reason::new(Reason::CREATE_REJECTED, message)));
+        }
+        if !self.sees(&order.tenant) {
+            let message = format!("the worker can't list Jobs and pods of the namespace {place}");
+            return Err(Hindrance::NotNow(Reason::new(Reason::CREATE_REJECTED, message)));
         }
         if let Some(namespaces) = &self.namespaces {
             namespaces.ensure(place, &order.tenant).await?;
@@ -186,7 +194,16 @@ impl Launcher for KubernetesLauncher {
 
     /// Whoever has not seen the cluster for long knows nothing of it.
     fn is_ready(&self) -> bool {
-        self.look.lists.looked_at().is_some_and(|at| at.elapsed() < 2 * self.look.interval + BLIND)
+        self.look.lists.all().into_iter().any(|(_, looked_at)| self.is_recent(looked_at))
+    }
+
+    fn sees(&self, tenant: &str) -> bool {
+        self.is_recent(self.looked_at(tenant))
+    }
+
+    fn out_of_sight(&self) -> Vec<String> {
+        let blind = self.look.lists.all().into_iter().filter(|(_, looked_at)| !self.is_recent(*looked_at));
+        blind.filter_map(|(place, _)| tenant_of(&self.namespace_template, &place?).map(ToOwned::to_owned)).collect()
     }
 
     fn launch(&self, order: LaunchOrder, until: Instant) -> BoxFuture<'_, Result<(), LaunchError>> {
@@ -245,9 +262,6 @@ impl Launcher for KubernetesLauncher {
 
     fn end_strays(&self, attempt: AttemptId, cause: StopCause) -> BoxFuture<'_, bool> {
         async move {
-            if !self.is_ready() {
-                return false;
-            }
             let mut seen = self.look.seen.subscribe();
             self.stop(attempt, cause);
             let gone = async {
@@ -284,8 +298,8 @@ impl Launcher for KubernetesLauncher {
         self.board().holds(attempt)
     }
 
-    fn looked_at(&self) -> Option<Instant> {
-        self.look.lists.looked_at()
+    fn looked_at(&self, tenant: &str) -> Option<Instant> {
+        self.look.lists.looked_at(&namespace(&self.namespace_template, tenant))
     }
 
     fn live(&self) -> channel::Receiver<usize> {

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use slog::Logger;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -42,25 +42,53 @@ pub struct Look {
     pub log: Logger,
 }
 
-/// What is listed (Jobs, or pods), and in which namespace; `None`: in all.
-type Place = (Kind, Option<String>);
+/// When the last complete lists were begun, of Jobs and of pods.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    jobs: Option<Instant>,
+    pods: Option<Instant>,
+}
 
-/// When the last complete list of each kind and namespace was begun.
+impl Begun {
+    /// `None`: one of the two has not come to its end yet.
+    fn looked_at(self) -> Option<Instant> {
+        Some(self.jobs?.min(self.pods?))
+    }
+}
+
+/// The lists of each namespace that is looked into; `None`: of all namespaces at once.
 #[derive(Debug, Default)]
 pub struct Lists {
-    begun: Mutex<HashMap<Place, Option<Instant>>>,
+    begun: Mutex<HashMap<Option<String>, Begun>>,
 }
 
 impl Lists {
-    /// What was there before then, and is not on the board, is gone; `None`: some list has not come to its end yet.
-    pub fn looked_at(&self) -> Option<Instant> {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.values().copied().min().flatten()
+    /// What was in this namespace before then, and is not on the board, is gone; `None`: that can't be told.
+    pub fn looked_at(&self, namespace: &str) -> Option<Instant> {
+        let places = self.places();
+        places.get(&None).or_else(|| places.get(&Some(namespace.to_owned())))?.looked_at()
     }
 
-    fn set(&self, kind: Kind, namespace: Option<&str>, begun: Option<Instant>) {
-        let place = (kind, namespace.map(ToOwned::to_owned));
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(place, begun);
+    /// Each place, and when it was looked at.
+    pub fn all(&self) -> Vec<(Option<String>, Option<Instant>)> {
+        self.places().iter().map(|(place, begun)| (place.clone(), begun.looked_at())).collect()
+    }
+
+    fn begin(&self, place: Option<String>) {
+        self.places().insert(place, Begun::default());
+    }
+
+    fn complete(&self, kind: Kind, place: Option<&str>, begun: Instant) {
+        if let Some(last) = self.places().get_mut(&place.map(ToOwned::to_owned)) {
+            match kind {
+                Kind::Jobs => last.jobs = Some(begun),
+                Kind::Pods => last.pods = Some(begun),
+            }
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Option<String>, Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,9 +141,7 @@ impl Look {
         let places: Vec<Option<String>> =
             if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
         for place in places {
-            for kind in [Kind::Jobs, Kind::Pods] {
-                self.lists.set(kind, place.as_deref(), None);
-            }
+            self.lists.begin(place.clone());
             tokio::spawn(self.clone().objects::<Seen<Job>>(
                 api(&self.client, place.as_deref()),
                 selector(installation),
@@ -163,7 +189,7 @@ impl Look {
                         self.with_board(|board| {
                             board.complete(K::KIND, &listed, namespace.as_deref(), began, clock::now());
                         });
-                        self.lists.set(K::KIND, namespace.as_deref(), Some(began));
+                        self.lists.complete(K::KIND, namespace.as_deref(), began);
                         listed = HashSet::new();
                         is_complete = true;
                     }
@@ -219,5 +245,32 @@ where
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_looked_at_when_its_jobs_and_pods_are_or_those_of_all() {
+        let (start, lists) = (clock::now(), Lists::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for place in ["a", "b"] {
+            lists.begin(Some(place.to_owned()));
+        }
+        lists.complete(Kind::Jobs, Some("a"), at(1));
+        assert_eq!(lists.looked_at("a"), None, "its pods are not");
+        lists.complete(Kind::Pods, Some("a"), at(2));
+        lists.complete(Kind::Jobs, Some("a"), at(3));
+        assert_eq!((lists.looked_at("a"), lists.looked_at("b"), lists.looked_at("c")), (Some(at(2)), None, None));
+
+        let all = Lists::default();
+        all.begin(None);
+        for kind in [Kind::Jobs, Kind::Pods] {
+            all.complete(kind, None, at(1));
+        }
+        assert_eq!(all.looked_at("anything"), Some(at(1)));
+        assert_eq!(all.all(), [(None, Some(at(1)))]);
     }
 }

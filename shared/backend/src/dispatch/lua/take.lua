@@ -1,5 +1,5 @@
 -- Delivers up to `count` entries to a consumer, going round the ring of tenants, of each stream first what was put back; answers {tenant, rank, entry, id}...
--- ARGV: prefix, consumer that nobody is, consumer, count, low_water, then (tenant, live) pairs.
+-- ARGV: prefix, consumer that nobody is, consumer, count, low_water, then (tenant, live) pairs, in which -1 says that nothing of it may be taken.
 local nobody, consumer, count, low_water = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', prefix .. 'epoch') == 0 then return redis.error_reply('WIPED the epoch key is missing') end
 local ring, overflow, back = prefix .. 'ring', prefix .. 'overflow', prefix .. 'back'
@@ -49,6 +49,7 @@ while #taken < count and passed < tenants do
   local turn = count - #taken
   if tenants > 1 then turn = math.min(turn, weight) end
   if limit >= 0 then turn = math.min(turn, limit - (live[tenant] or 0)) end
+  if live[tenant] == -1 then turn = 0 end
   if turn <= 0 then
     passed = passed + 1
   else
