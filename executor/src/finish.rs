@@ -46,16 +46,16 @@ pub async fn finish(
             Err(ApiError::Unavailable { .. }) => false,
         };
         tries += 1;
-        let is_graceless = refused || clock::now().duration_since(began) >= grace;
-        if is_graceless || tries >= TRIES_BEFORE_OUTCOME || clock::now().duration_since(began) >= grace / 3 {
+        let asked = clock::now();
+        if refused || tries >= TRIES_BEFORE_OUTCOME || asked.duration_since(began) >= grace / 3 {
             outcome.write().await;
         }
+        // The last try of the API begins when the time is used up, whatever else took it.
         let until = began + if outcome.written { grace } else { patience.max(grace) };
-        if refused || clock::now() >= until {
+        if refused || asked >= until {
             return if outcome.written { Told::Outcome } else { Told::Nobody };
         }
         let wait = waits.next().unwrap_or_default();
-        // The last try begins when the time is used up.
         tokio::time::sleep_until((clock::now() + wait).min(until)).await;
     }
 }
@@ -68,13 +68,15 @@ struct OutcomeFile<'a> {
 }
 
 impl OutcomeFile<'_> {
-    /// One try, unless it is there already.
+    /// One try, which keeps the API waiting for no longer than one of its own, unless it is there already.
     async fn write(&mut self) {
         if self.written {
             return;
         }
         if let Ok(document) = serde_json::to_vec(self.finish) {
-            self.written = self.store.put(self.url, &[], &Content::Memory(document.into())).await.is_ok();
+            let content = Content::Memory(document.into());
+            let put = tokio::time::timeout(REQUEST_TIMEOUT, self.store.put(self.url, &[], &content));
+            self.written = matches!(put.await, Ok(Ok(_)));
         }
     }
 }

@@ -38,22 +38,26 @@ async fn spent(scene: &Scene, time: Duration) -> (i64, i64) {
     let before = count(scene).await;
     tokio::time::sleep(time).await;
     let after = count(scene).await;
-    // Each look is an INFO and a query of our own, and a connection's greeting.
-    (after.0 - before.0 - after.2, after.1 - before.1 - 1)
+    // Asking costs, too: an INFO and a connection's greeting, which differs between versions of Redis, and a query.
+    let asking = after.commands[1] - after.commands[0];
+    (after.commands[0] - before.commands[1] - asking, after.transactions - before.transactions - 1)
 }
 
-/// (commands, transactions, commands that one look costs).
-async fn count(scene: &Scene) -> (i64, i64, i64) {
+struct Count {
+    /// As it was told to one who asked, and to one who asked again.
+    commands: [i64; 2],
+    transactions: i64,
+}
+
+async fn count(scene: &Scene) -> Count {
     let commands = async || {
         let info: String = scene.stack.redis.command(&["INFO", "stats"]).await;
         let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:")).unwrap().to_owned();
         line.trim().parse::<i64>().unwrap()
     };
-    let first = commands().await;
-    let second = commands().await;
+    let commands = [commands().await, commands().await];
     let sql = "SELECT pg_stat_force_next_flush(), xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()";
     let rows = scene.stack.sql(sql).await;
     let transactions = rows[0][1].as_deref().unwrap().parse().unwrap();
-    // The next look's first INFO counts what lies between: this look's second one is counted in it.
-    (second, transactions, second - first)
+    Count { commands, transactions }
 }

@@ -5,6 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
+/// How long a failure explains that there is no connection: pools try all the time while they lack one.
+const BELIEF: Duration = Duration::from_secs(30);
+
 /// The last failure to connect; none, once somebody has connected since.
 #[derive(Debug, Default)]
 pub struct Outage {
@@ -21,11 +24,12 @@ impl Outage {
         }
     }
 
-    /// What a pool that gave no connection has to say for itself.
-    pub fn why(&self) -> String {
+    /// Why a pool of so many connections gave none.
+    pub fn why(&self, connections: u32) -> String {
         match &*self.last() {
-            Some((_, cause)) => cause.clone(),
-            None => "all connections were in use for too long".to_owned(),
+            Some((at, cause)) if at.elapsed() < BELIEF => cause.clone(),
+            _ if connections == 0 => "no connection could be made in time".to_owned(),
+            _ => "all connections were in use for too long".to_owned(),
         }
     }
 

@@ -156,7 +156,7 @@ impl Dispatcher {
         }
         let mut live = berths.live_by_tenant;
         for ended in &self.gone {
-            live.entry(ended.tenant.clone()).and_modify(|live| *live -= 1);
+            live.entry(ended.tenant.clone()).and_modify(|live| *live = (*live - 1).max(0));
         }
         self.hand.count_into(&mut live);
         live.extend(self.worker.launcher.out_of_sight().into_iter().map(|tenant| (tenant, NOTHING)));

@@ -109,7 +109,7 @@ async fn over(worker: &Worker, connection: &mut Connection, observer: &Observer,
 /// Ends this worker's attempts that are past a deadline, or should not be alive any more; their ends are observed as any other.
 pub async fn stop_overdue(worker: &Worker, connection: &mut Connection) -> StoreResult<()> {
     let held = worker.launcher.held();
-    let late = overdue::overdue(connection, MAX_OVERDUE).await?;
+    let late = overdue::overdue(connection, &[], MAX_OVERDUE).await?;
     let late = late
         .into_iter()
         .filter(|late| held.contains(&late.attempt) && has_time_left(worker, late).is_none())
@@ -143,7 +143,7 @@ fn end(worker: &Worker, attempt: AttemptId, cause: StopCause) {
 /// The supervisor's part: settles, in the background, what is past a deadline and whose worker is gone, or had its time to end it. The supervisor does
 /// not wait: an object store that does not answer would hold up everything else.
 pub async fn settle_overdue(worker: &Arc<Worker>, connection: &mut Connection) -> StoreResult<()> {
-    for late in overdue::overdue(connection, MAX_OVERDUE).await? {
+    for late in overdue::overdue(connection, &worker.launcher.out_of_sight(), MAX_OVERDUE).await? {
         // In a cluster nobody but the supervisor ends it.
         let is_ended_here = worker.launcher.reach() == Reach::Worker && worker.launcher.holds(late.attempt);
         if late.worker_may_end_it || is_ended_here || !worker.judged.begin(late.attempt) {
@@ -178,7 +178,8 @@ async fn settle_late(worker: &Worker, late: &Late) -> StoreResult<()> {
     }
     let explained = worker.launcher.explain(attempt);
     // Its worker can't see to it. What still runs of it must not meet the next attempt.
-    let has_ended = why != Overdue::Lease && !is_cluster || worker.launcher.end_strays(attempt, cause(why)).await;
+    let has_ended =
+        why != Overdue::Lease && !is_cluster || is_seen && worker.launcher.end_strays(attempt, cause(why)).await;
     // One that has not started can't start any more once this is settled: only its berth is waited for.
     if !has_ended && why != Overdue::Start {
         error!(log, "what is left of an attempt can't be ended"; "why" => ?cause(why));

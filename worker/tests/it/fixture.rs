@@ -263,6 +263,8 @@ pub struct Pretended {
     /// Why nothing can be launched now.
     pub putting_off: Mutex<Option<Reason>>,
     reach: Reach,
+    /// It sees nothing of what is there.
+    pub is_blind: AtomicBool,
     /// When it last looked at everything.
     pub looked_at: Mutex<Option<Instant>>,
     /// How long ago any attempt could begin to start.
@@ -282,6 +284,7 @@ impl Pretended {
             refusing: AtomicBool::default(),
             putting_off: Mutex::default(),
             reach,
+            is_blind: AtomicBool::default(),
             looked_at: Mutex::default(),
             begun: Mutex::default(),
             ends,
@@ -369,6 +372,10 @@ impl Launcher for Pretended {
 
     fn begun(&self, _attempt: AttemptId) -> Option<Duration> {
         *self.begun.lock().unwrap()
+    }
+
+    fn sees(&self, _tenant: &str) -> bool {
+        !self.is_blind.load(Ordering::SeqCst)
     }
 
     fn looked_at(&self, _tenant: &str) -> Option<Instant> {

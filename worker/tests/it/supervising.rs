@@ -14,6 +14,7 @@ use roadstead_domain::attempt::protocol::Status;
 use roadstead_domain::execution::{Priority, Reason, State};
 use roadstead_worker::launch::{End, Launcher};
 use roadstead_worker::worker::Settings;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +149,23 @@ async fn an_attempt_that_a_later_look_does_not_find_was_lost_unseen() {
     assert_eq!((first.execution_id, second.execution_id), (ids[0], ids[1]), "the berth is free");
     let lost = world.wait_for_state(ids[0], State::Scheduled).await;
     assert_eq!(lost.reason.unwrap().code, "job_deleted");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_berth_of_a_missed_start_stays_taken_while_nobody_sees_whether_its_job_lives() {
+    let world = World::new().await;
+    let running = world.start_in_a_cluster("one", settings(1));
+    let (ids, launcher) = (world.submit(vec![execution()]).await, &running.launcher);
+    // It has looked, but before there was anything.
+    *launcher.looked_at.lock().unwrap() = Some(tokio::time::Instant::now());
+    let attempt = launcher.launched(1).await.remove(0).attempt;
+    launcher.is_blind.store(true, Ordering::SeqCst);
+    launcher.vanish(attempt);
+    world.sql("UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
+    let missed = world.wait_for_state(ids[0], State::Scheduled).await;
+    assert_eq!(missed.reason.unwrap().code, "start_timeout");
+    assert_eq!(claim::berths(&mut *world.connection().await).await.unwrap().live, 1);
     running.stop().await;
 }
 
@@ -346,7 +364,7 @@ async fn what_somebody_elses_queue_holds_back_is_late_only_after_its_own_time() 
     const LATE: &str = "UPDATE attempts SET start_deadline = now() - interval '1 second'";
     world.sql(LATE).await;
     roadstead_testkit::wait_for("its deadline to be put off", Duration::from_secs(30), async || {
-        let late = overdue::overdue(&mut *world.connection().await, 1).await.map_err(|error| error.to_string())?;
+        let late = overdue::overdue(&mut *world.connection().await, &[], 1).await.map_err(|error| error.to_string())?;
         if late.is_empty() { Ok(()) } else { Err(format!("{late:?}")) }
     })
     .await;

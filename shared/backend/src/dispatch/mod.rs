@@ -148,7 +148,7 @@ impl Dispatch {
     }
 
     async fn connection(&self) -> Result<PooledConnection<'_, Manager>, DispatchError> {
-        self.pool.get().await.map_err(|_| DispatchError::Unavailable(self.outage.why()))
+        self.pool.get().await.map_err(|_| DispatchError::Unavailable(self.outage.why(self.pool.state().connections)))
     }
 
     async fn run<T: FromRedisValue>(

@@ -97,7 +97,11 @@ impl Database {
     pub async fn get(&self) -> StoreResult<PooledConnection<'_, Manager>> {
         let connection = async {
             let asked = Instant::now();
-            let connection = self.pool.get().await.map_err(|_| StoreError::Unavailable(self.outage.why()));
+            let connection = self
+                .pool
+                .get()
+                .await
+                .map_err(|_| StoreError::Unavailable(self.outage.why(self.pool.state().connections)));
             metrics::histogram!(POOL_WAIT_SECONDS, "pool" => "postgres").record(asked.elapsed());
             connection
         };

@@ -74,15 +74,17 @@ FROM (SELECT a.tenant, a.execution_id, a.attempt, a.worker, a.started_at IS NOT 
                   ELSE a.start_deadline END AS late_since
       FROM attempts a
       JOIN LATERAL (SELECT cancel_requested_at FROM executions x WHERE x.tenant = a.tenant AND x.id = a.execution_id OFFSET 0) e ON true
-      WHERE a.released_at IS NULL AND a.finished_at IS NULL) AS live
+      WHERE a.released_at IS NULL AND a.finished_at IS NULL AND (a.started_at IS NULL OR a.tenant <> ALL({}::text[]))) AS live
 WHERE late_since < now()
 ORDER BY late_since LIMIT {}";
 
-pub async fn overdue(connection: &mut Connection, limit: i64) -> StoreResult<Vec<Late>> {
+/// Of these tenants, of whom nothing is seen, only those that have not started.
+pub async fn overdue(connection: &mut Connection, out_of_sight: &[String], limit: i64) -> StoreResult<Vec<Late>> {
     let rows: Vec<OverdueRow> = statement(OVERDUE)
         .bind::<Double, _>(WORKER_SLACK_SECONDS)
         .bind::<Double, _>(RUN_DEADLINE_SLACK_SECONDS)
         .bind::<Double, _>(CANCELLED_START_SLACK_SECONDS)
+        .bind::<Array<Text>, _>(out_of_sight.to_vec())
         .bind::<BigInt, _>(limit)
         .load(connection)
         .await?;

@@ -123,7 +123,7 @@ async fn a_berth_is_given_back_without_a_look_at_the_others() {
 async fn what_is_overdue_costs_a_look_at_each_live_attempt_and_no_more() {
     let database = database().await;
     let c = &mut database.get().await.unwrap();
-    let late = async |c: &mut Connection| overdue::overdue(c, 100).await.unwrap().len();
+    let late = async |c: &mut Connection| overdue::overdue(c, &[], 100).await.unwrap().len();
     let left = async |c: &mut Connection| launch::abandoned(c, 100).await.unwrap().len();
     running(c).await;
     planned(c, late).await;

@@ -390,7 +390,7 @@ async fn deadlines_are_found_and_settle_by_kind() {
     let fresh = running(c).await;
     sql(c, &format!("UPDATE attempts SET start_deadline = now() - interval '1 second', lease_expires_at = now() - interval '1 second' WHERE execution_id <> '{}'", fresh.execution_id)).await;
     let mut found: Vec<_> =
-        overdue::overdue(c, 10).await.unwrap().into_iter().map(|late| (late.attempt, late.why)).collect();
+        overdue::overdue(c, &[], 10).await.unwrap().into_iter().map(|late| (late.attempt, late.why)).collect();
     found.sort_by_key(|(id, _)| *id != unstarted);
     assert_eq!(found, [(unstarted, Overdue::Start), (silent, Overdue::Lease)]);
     let failed = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
@@ -420,7 +420,7 @@ async fn a_heartbeat_renews_the_lease_and_keeps_reports() {
             "also when the reply was lost"
         );
     }
-    assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 0);
+    assert_eq!(overdue::overdue(c, &[], 10).await.unwrap().len(), 0);
     assert_eq!(query::log_segments(c, "t", attempt.execution_id, 1, 0).await.unwrap().len(), 1);
     assert_eq!(
         query::attempts(c, "t", attempt.execution_id).await.unwrap()[0].steps.as_deref(),
@@ -499,7 +499,7 @@ async fn a_lease_that_ran_out_is_not_renewed() {
     let attempt = running(c).await;
     sql(c, "UPDATE attempts SET lease_expires_at = now() - interval '1 millisecond'").await;
     assert_eq!(beat(c, attempt, SESSION).await, None);
-    assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 1);
+    assert_eq!(overdue::overdue(c, &[], 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -541,7 +541,7 @@ async fn a_start_that_was_held_back_is_late_only_after_its_own_time() {
     let c = &mut database.get().await.unwrap();
     let id = submitted(c, execution()).await;
     let attempt = claimed(c, id).await;
-    let late = async |c: &mut Connection| overdue::overdue(c, 10).await.unwrap().len();
+    let late = async |c: &mut Connection| overdue::overdue(c, &[], 10).await.unwrap().len();
     let timeout = Duration::from_secs(60);
     let put_off = async |c: &mut Connection, begun| {
         overdue::put_off_start(c, "t", attempt, Duration::from_secs(begun), timeout).await.unwrap()
@@ -566,7 +566,7 @@ async fn a_start_granted_while_it_was_read_as_late_stands() {
     let id = submitted(c, execution()).await;
     let attempt = claimed(c, id).await;
     sql(c, "UPDATE attempts SET start_deadline = now() - interval '1 second'").await;
-    assert_eq!(overdue::overdue(c, 10).await.unwrap()[0].why, Overdue::Start);
+    assert_eq!(overdue::overdue(c, &[], 10).await.unwrap()[0].why, Overdue::Start);
     assert!(matches!(ask_start(c, attempt, CREDENTIAL, SESSION).await, Start::Granted(_)));
     let late = Witness::StartFailed { reason: Reason::new("start_timeout", "…"), retryable: true };
     assert_eq!(settle_one(c, attempt, &Observer::Anyone, late, true).await.unwrap(), None);
@@ -997,7 +997,7 @@ async fn an_attempt_that_is_being_settled_or_has_ended_is_not_taken_over() {
     let taken = async |c: &mut Connection| launch::take_over(c, "worker-2", attempt, None, TIMES).await.unwrap();
     sql(c, "UPDATE attempts SET launch_lease_expires_at = now() - interval '2 seconds', start_deadline = now() - interval '1 second'")
         .await;
-    assert_eq!(overdue::overdue(c, 10).await.unwrap().len(), 1);
+    assert_eq!(overdue::overdue(c, &[], 10).await.unwrap().len(), 1);
     assert!(launch::abandoned(c, 10).await.unwrap().is_empty() && !taken(c).await, "its start deadline has passed");
     sql(c, "UPDATE attempts SET start_deadline = now() + interval '1 minute'").await;
     let found = launch::abandoned(c, 10).await.unwrap();

@@ -63,10 +63,14 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// What was in this namespace before then, and is not on the board, is gone; `None`: that can't be told.
+    /// What was in this namespace before then, and is not on the board, is gone; `None`: that can't be told. Into one that is none of ours nobody looks, and
+    /// never will: what may be there has no place here, as what is gone.
     pub fn looked_at(&self, namespace: &str) -> Option<Instant> {
         let places = self.places();
-        places.get(&None).or_else(|| places.get(&Some(namespace.to_owned())))?.looked_at()
+        match places.get(&None).or_else(|| places.get(&Some(namespace.to_owned()))) {
+            Some(begun) => begun.looked_at(),
+            None => places.values().filter_map(|begun| begun.looked_at()).min(),
+        }
     }
 
     /// Each place, and when it was looked at.
@@ -263,7 +267,8 @@ mod tests {
         assert_eq!(lists.looked_at("a"), None, "its pods are not");
         lists.complete(Kind::Pods, Some("a"), at(2));
         lists.complete(Kind::Jobs, Some("a"), at(3));
-        assert_eq!((lists.looked_at("a"), lists.looked_at("b"), lists.looked_at("c")), (Some(at(2)), None, None));
+        assert_eq!((lists.looked_at("a"), lists.looked_at("b")), (Some(at(2)), None));
+        assert_eq!(lists.looked_at("c"), Some(at(2)), "nobody ever looks there");
 
         let all = Lists::default();
         all.begin(None);
