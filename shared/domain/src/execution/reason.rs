@@ -72,6 +72,10 @@ impl Reason {
         Self::SANDBOX_FAILED,
         Self::RUNTIME_CLASS_MISSING,
         Self::CONTAINER_CONFIG_ERROR,
+        Self::EXECUTOR_STOPPED,
+        Self::EVICTED,
+        Self::NODE_LOST,
+        Self::JOB_DELETED,
     ];
 
     pub fn new(code: &str, message: impl Into<String>) -> Self {
