@@ -102,7 +102,8 @@ impl Refusal {
                 "put a valid key into ROADSTEAD_API_KEY; `roadstead-api keys create --tenant NAME` makes one"
             }
             StatusCode::FORBIDDEN => "use a key whose role allows this; `roadstead-api keys create --role` makes one",
-            StatusCode::NOT_FOUND => {
+            // Where the problem names what there is not, the rest of the path is right.
+            StatusCode::NOT_FOUND if self.problem.sentence().is_none_or(|sentence| sentence.contains("not yours")) => {
                 "check the id or name, and that the key in ROADSTEAD_API_KEY belongs to its tenant"
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {

@@ -48,9 +48,9 @@ pub fn ready(output: Output, addresses: &Addresses) -> Result<(), Failure> {
 
 /// What a shell needs for the command line and for roadstead-api's own commands, as a file to be sourced.
 pub fn shell_environment(addresses: &Addresses, own_folder: &Path) -> String {
-    let Addresses { api_url, api_key, database_url, .. } = addresses;
+    let Addresses { api_url, api_key, database_url, redis_url, .. } = addresses;
     format!(
-        "export ROADSTEAD_URL={api_url} ROADSTEAD_API_KEY={api_key} DATABASE_URL='{database_url}' PATH={}:\"$PATH\"\n",
+        "export ROADSTEAD_URL={api_url} ROADSTEAD_API_KEY={api_key} DATABASE_URL='{database_url}' REDIS_URL='{redis_url}' PATH={}:\"$PATH\"\n",
         shell_quoted(own_folder)
     )
 }

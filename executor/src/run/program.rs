@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Names, paths and the search path are the step's, and every step's message is kept.
 const MAX_MESSAGE_CHARS: usize = 500;
+/// Of a search path that is told.
+const MAX_TOLD_PATH_BYTES: usize = 100;
 
 /// Finds the file as `execvp` would, but never falls back to a shell. A name with a slash is relative to `work`.
 pub fn find(program: &str, work: &Path, search_path: &OsStr) -> Result<PathBuf, End> {
@@ -26,11 +28,13 @@ pub fn find(program: &str, work: &Path, search_path: &OsStr) -> Result<PathBuf, 
         }
     }
     let search_path = search_path.to_string_lossy();
+    // An image's is short; that of a person's shell is longer than the rest of the sentence.
+    let searched = if search_path.len() <= MAX_TOLD_PATH_BYTES { format!(" ({search_path})") } else { String::new() };
     Err(hopeless(match not_executable {
         Some(path) => {
-            format!("`{}` is not executable, and there is no other `{program}` in PATH ({search_path})", path.display())
+            format!("`{}` is not executable, and there is no other `{program}` in PATH{searched}", path.display())
         }
-        None => format!("there is no program `{program}` in PATH ({search_path})"),
+        None => format!("there is no program `{program}` in PATH{searched}"),
     }))
 }
 
@@ -89,6 +93,8 @@ mod tests {
         assert_eq!(found("/bin/sh", "").unwrap(), Path::new("/bin/sh"));
         assert_eq!(message(found("nonesuch", "/bin").unwrap_err()), "there is no program `nonesuch` in PATH (/bin)");
         assert_eq!(message(found("./nonesuch", "/bin").unwrap_err()), "there is no program `./nonesuch`");
+        let long = vec!["/nowhere"; 20].join(":");
+        assert_eq!(message(found("nonesuch", &long).unwrap_err()), "there is no program `nonesuch` in PATH");
         // For root, too, a file that nobody may execute is not executable.
         let error = message(found("run", work.path().to_str().unwrap()).unwrap_err());
         assert!(error.contains("/run` is not executable"), "{error}");

@@ -6,12 +6,16 @@
 use crate::trouble::Trouble;
 use crate::worker::Worker;
 use roadstead_backend::store::relay;
-use slog::warn;
+use slog::{info, warn};
 
 pub async fn repair(worker: &Worker) -> Result<(), Trouble> {
     let rows = relay::forget_all(&mut *worker.database.get().await?).await?;
     worker.dispatch.begin_epoch().await?;
     worker.dispatch.ring_supervisor().await?;
-    warn!(worker.log, "Redis is new or has lost its data; what is queued is enqueued again"; "rows" => rows);
+    if rows == 0 {
+        info!(worker.log, "Redis is new or has lost its data; nothing was in it");
+    } else {
+        warn!(worker.log, "Redis is new or has lost its data; what is queued is enqueued again"; "rows" => rows);
+    }
     Ok(())
 }
